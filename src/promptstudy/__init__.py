@@ -1,0 +1,1 @@
+"""Reproduce, study and extend four CLIP prompt-learning papers."""

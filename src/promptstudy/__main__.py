@@ -1,0 +1,97 @@
+"""Commands of the pipeline: `python -m promptstudy COMMAND --help`."""
+
+import argparse
+import json
+import sys
+
+from .files import DamagedFile, save_tensors, write_text
+from .params import Params, ParamsError, load_params
+
+# Heavy packages are imported by the command that needs them, so that `check` answers at once.
+
+
+def check(args):
+    """Validate params.yaml and the folders it names; write its JSON schema for editors."""
+    params = load_params(args.params)
+    if params.data_root is not None:
+        from .datasets.splits import load_dataset
+        for name in params.datasets:
+            load_dataset(params, name)
+    schema = json.dumps(Params.model_json_schema(), indent=2) + "\n"
+    write_text(params.root / "artefacts" / "params.schema.json", schema)
+
+
+def notebook(args):
+    """Execute a notebook for the suite and render it as a page of the report."""
+    from pathlib import Path
+
+    from .notebooks import run_notebook
+    params = load_params(args.params)
+    name = Path(args.notebook).stem
+    values = {"params_file": str(params.root / "params.yaml")}
+    if args.dataset:
+        values["dataset"] = params.dataset(args.dataset)
+        name = f"{name}-{args.dataset}"
+    reports = params.root / "reports"
+    run_notebook(args.notebook, values, reports / "executed" / f"{name}.ipynb",
+                 reports / f"{name}.html")
+
+
+def linear_probe(args):
+    """Fit the linear probes of a dataset: every shot count and seed of the suite."""
+    from .clip.backbone import load_backbone
+    from .datasets.packs import FeaturePack
+    from .methods.linear_probe import fit_all, origin
+    from .notebooks import end_with_parent
+    end_with_parent()
+    params = load_params(args.params)
+    name = params.dataset(args.dataset)
+    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
+    pack = FeaturePack.load(params.artefact("features", name),
+                            {"image_fingerprint": backbone.image_fingerprint})
+    tensors = fit_all(params, pack, progress=f"linear probes of {name}")
+    save_tensors(params.artefact("linear_probe", name), tensors, origin(params, pack, backbone))
+
+
+def report(args):
+    """Write reports/index.html, the page to open first."""
+    from .report import write_index
+    params = load_params(args.params)
+    print(f"report: {write_index(params)}")
+
+
+def packs(args):
+    """Compute the feature packs in data/packs from the images under data_root."""
+    from .features import build_packs
+    params = load_params(args.params)
+    build_packs(params, args.datasets or list(params.datasets))
+
+
+def main():
+    """Parse the command line and run one command; expected errors end in one message."""
+    parser = argparse.ArgumentParser(prog="python -m promptstudy", description=__doc__)
+    parser.add_argument("--params", help="params.yaml of the suite (default: the project's)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for function, *arguments in (
+            (check,), (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"), (report,),
+            (packs, "datasets")):
+        command = commands.add_parser(function.__name__.replace("_", "-"),
+                                      help=function.__doc__, description=function.__doc__)
+        for argument in arguments:
+            command.add_argument(argument, nargs="*" if argument == "datasets" else None,
+                                 help=ARGUMENT_HELP[argument])
+        command.set_defaults(function=function)
+    args = parser.parse_args()
+    try:
+        args.function(args)
+    except (ParamsError, DamagedFile, FileNotFoundError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+ARGUMENT_HELP = {
+    "notebook": "path of the notebook, e.g. notebooks/03_coop.ipynb",
+    "--dataset": "name of the dataset in params.yaml",
+    "datasets": "names of datasets in params.yaml (default: all)"}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The papers' claims, decided from the results table."""
+
+import pandas as pd
+
+from .results import average_over_datasets, base_to_new_table, over_seeds
+
+
+def claims(frame, params):
+    """Return a table of the claims that the suite can test: claim, measured, verdict.
+
+    Verdicts are `holds`, `does not hold` or `mixed`; numbers are means over datasets and seeds of
+    top-1 accuracy in percent, written as mean ± standard deviation over seeds.
+    """
+    verdicts = [*_few_shot(frame, params), *_base_to_new(frame), *_variants(frame, params)]
+    return pd.DataFrame(verdicts, columns=["claim", "measured", "verdict"])
+
+
+def _few_shot(frame, params):
+    main = frame[(frame["protocol"] == "few_shot")
+                 & ((frame["method"] != "coop")
+                    | (frame["variant"] == params.coop.few_shot.label))]
+    summary = over_seeds(average_over_datasets(main)).set_index(["method", "shots"])
+    shots = sorted(params.shots)
+    most, low = shots[-1], [count for count in shots if count <= 4]
+    zero_shot, ensemble = (summary.loc[(method, 0), "mean"] for method in ("zero_shot", "ensemble"))
+    coop = summary.loc["coop"]
+    probe = summary.loc["linear_probe"]
+
+    rising = coop.loc[shots, "mean"].is_monotonic_increasing
+    yield ("CoOp improves with every doubling of the images",
+           ", ".join(f"{count}: {_cell(coop.loc[count])}" for count in shots), _verdict(rising))
+    ahead = [count for count in shots if coop.loc[count, "mean"] > zero_shot]
+    yield ("CoOp beats the hand-crafted prompt from one or two shots on",
+           f"zero-shot {zero_shot:.1f}; CoOp ahead at {_counts(ahead)}",
+           _verdict(set(shots) - {1} <= set(ahead)))
+    yield (f"CoOp beats the prompt ensemble at {most} shots",
+           f"ensemble {ensemble:.1f}, CoOp {_cell(coop.loc[most])}",
+           _verdict(coop.loc[most, "mean"] > ensemble))
+    better = [count for count in low if coop.loc[count, "mean"] > probe.loc[count, "mean"]]
+    yield ("CoOp beats the linear probe at 1 to 4 shots",
+           ", ".join(f"{count}: CoOp {coop.loc[count, 'mean']:.1f}, probe "
+                     f"{probe.loc[count, 'mean']:.1f}" for count in low),
+           _verdict(len(better) == len(low), bool(better)))
+
+
+def _base_to_new(frame):
+    average = base_to_new_table(frame).loc["average"].reset_index().set_index("method")
+    before, after = average.loc["zero_shot"], average.loc["coop"]
+    yield ("CoOp gains on the classes it was trained on",
+           f"base: zero-shot {before['base']:.1f}, CoOp {after['base']:.1f}",
+           _verdict(after["base"] > before["base"]))
+    per_dataset = base_to_new_table(frame)["new"].unstack("method")
+    names = [name for name in frame["dataset"].unique()]
+    change = {name: (per_dataset.loc[name, "coop"].dropna().iloc[0]
+                     - per_dataset.loc[name, "zero_shot"].dropna().iloc[0]) for name in names}
+    loses = [name for name in names if change[name] < 0]
+    yield ("CoOp loses on new classes (CoCoOp's critique)",
+           f"new: zero-shot {before['new']:.1f}, CoOp {after['new']:.1f} ("
+           + ", ".join(f"{name} {points:+.1f}" for name, points in change.items()) + ")",
+           _verdict(len(loses) == len(names), after["new"] < before["new"] or bool(loses)))
+
+
+def _variants(frame, params):
+    """Claims about CoOp's variants, over the datasets and shots that have them all."""
+    contexts = {context.label: context for context in (params.coop.few_shot, *params.coop.studies)}
+    rows = frame[(frame["method"] == "coop") & frame["variant"].isin(contexts)
+                 & (frame["protocol"] == "few_shot")
+                 & frame["dataset"].isin(params.coop.study_datasets)
+                 & frame["shots"].isin(params.coop.study_shots)]
+    if rows.empty:
+        return
+    summary = over_seeds(average_over_datasets(rows)).set_index(["variant", "shots"])
+    main = params.coop.few_shot
+
+    def compare(**change):
+        """Means and deviations of the main variant and of the one that differs by `change`."""
+        other = main.model_copy(update=change).label
+        return [(count, summary.loc[(main.label, count)], summary.loc[(other, count)])
+                for count in sorted(params.coop.study_shots)
+                if (other, count) in summary.index]
+
+    def listing(pairs, first, second):
+        return "; ".join(f"{count} shots: {first} {_cell(a)}, {second} {_cell(b)}"
+                         for count, a, b in pairs)
+
+    pairs = compare(class_specific=True)
+    if pairs:
+        yield ("With few images one context for all beats one a class",
+               listing(pairs, "unified", "class-specific"),
+               _verdict(pairs[0][1]["mean"] > pairs[0][2]["mean"]))
+    pairs = compare(position="middle")
+    if pairs:
+        yield ("The class name may stand at the end or in the middle: about equal",
+               listing(pairs, "end", "middle"), _verdict(*_equal(pairs)))
+    pairs = compare(n_ctx=4)
+    if pairs:
+        yield (f"A longer context helps: M={main.n_ctx} over M=4",
+               listing(pairs, f"M={main.n_ctx}", "M=4"),
+               _verdict(all(a["mean"] > b["mean"] for _, a, b in pairs),
+                        any(a["mean"] > b["mean"] for _, a, b in pairs)))
+    short = {context.label for context in params.coop.studies if context.n_ctx == 4}
+    if {"M4", "M4-words"} <= short:
+        pairs = [(count, summary.loc[("M4", count)], summary.loc[("M4-words", count)])
+                 for count in sorted(params.coop.study_shots)]
+        yield ("Starting from words or from noise makes no difference",
+               listing(pairs, "noise", "words"), _verdict(*_equal(pairs)))
+
+
+def _equal(pairs):
+    """Whether all, and whether some, differences lie within a point or the spread over seeds."""
+    close = [abs(a["mean"] - b["mean"]) <= max(1.0, a["std"], b["std"]) for _, a, b in pairs]
+    return all(close), any(close)
+
+
+def _cell(row):
+    return f"{row['mean']:.1f} ± {row['std']:.1f}"
+
+
+def _counts(shots):
+    return f"{', '.join(map(str, shots))} shots" if shots else "no number of shots"
+
+
+def _verdict(whole, partly=False):
+    return "holds" if whole else "mixed" if partly else "does not hold"

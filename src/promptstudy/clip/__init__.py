@@ -1,0 +1,1 @@
+"""Frozen CLIP: backbones, image features, prompts and the fast text encoder."""

@@ -1,0 +1,88 @@
+"""Load a frozen CLIP: any open_clip architecture with a pretrained tag, a file or a folder."""
+
+import functools
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+import torch
+
+from ..files import DamagedFile, file_sha256, tensors_sha256
+
+LOCAL = "local-dir:"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen CLIP in fp32: both towers, the test transform, the tokenizer and the logit scale."""
+
+    name: str
+    model: torch.nn.Module
+    preprocess: object  # PIL image -> tensor [3, H, W]
+    tokenizer: object
+    logit_scale: float  # exp(logit_scale), the inverse temperature 1/tau
+
+    @functools.cached_property
+    def image_fingerprint(self):
+        """SHA-256 over the image tower's weights and the test transform: what features depend on.
+
+        The text tower is left out on purpose: stored image features stay valid when it changes.
+        """
+        config = open_clip.get_model_preprocess_cfg(self.model)
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+        digest.update(tensors_sha256(self.model.visual.state_dict()).encode())
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def text_fingerprint(self):
+        """SHA-256 over the text tower's weights: what learned context vectors depend on."""
+        state = self.model.state_dict()
+        return tensors_sha256({k: v for k, v in state.items() if not k.startswith("visual.")})
+
+
+def load_backbone(name, pretrained=None, root=".", device="cpu"):
+    """Return the `Backbone` called `name`, frozen and in evaluation mode, on `device`.
+
+    `name` is an open_clip architecture (then `pretrained` is a tag, a file or None for random
+    weights) or `local-dir:FOLDER`, with FOLDER relative to `root`, for a folder that holds
+    `open_clip_config.json`, weights and `build.json`, where the weights' SHA-256 is recorded.
+    Raises `FileNotFoundError`, `DamagedFile` or `ValueError` (unknown architecture or tag;
+    QuickGELU mismatch) with what to do.
+    """
+    if name.startswith(LOCAL):
+        folder = Path(root) / name.removeprefix(LOCAL)
+        _check_weights(folder)
+        source, label = f"{LOCAL}{folder}", folder.name
+    else:
+        if name not in open_clip.list_models():
+            raise ValueError(f"backbone {name!r} is not an open_clip model; "
+                             "open_clip.list_models() lists them")
+        source, label = name, name if pretrained is None else f"{name}/{pretrained}"
+    with warnings.catch_warnings():
+        # open_clip only warns here, but the wrong activation costs several points of accuracy.
+        warnings.filterwarnings("error", message="QuickGELU mismatch")
+        try:
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                source, pretrained=pretrained, device=device)
+        except UserWarning:
+            raise ValueError(
+                f"the weights {pretrained!r} of {name!r} were trained with the other activation: "
+                f"use {name}-quickgelu (or drop -quickgelu from the name)") from None
+    model.eval().requires_grad_(False)
+    tokenizer = open_clip.get_tokenizer(source)
+    return Backbone(label, model, preprocess, tokenizer, model.logit_scale.exp().item())
+
+
+def _check_weights(folder):
+    """Refuse a model folder that is missing or whose weights differ from its build record."""
+    record, weights = folder / "build.json", folder / "open_clip_model.safetensors"
+    for path in (record, weights):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; `dvc pull` brings the embedded data")
+    expected = json.loads(record.read_text())["weights_sha256"]
+    if file_sha256(weights) != expected:
+        raise DamagedFile(f"{weights} has changed since it was built: its SHA-256 does not fit "
+                          f"{record.name}; delete it and run `dvc pull --force`")

@@ -1,0 +1,114 @@
+"""Where context vectors and class names stand in a prompt (CoOp, papers.md 2.b)."""
+
+import torch
+from torch import nn
+
+
+class PromptLayout(nn.Module):
+    """Prompts of C classes with M context vectors each, split for the fast text encoder.
+
+    With the class name at the `end`, a prompt reads `[SOS] v_1 .. v_M name . [EOT]`; in the
+    `middle`, `[SOS] v_1 .. v_{M/2} name v_{M/2+1} .. v_M . [EOT]`; at the `front`,
+    `[SOS] name v_1 .. v_M . [EOT]`. What stands before the name is the same for all classes, and
+    so is a prefix that the encoder runs once, unless every class has its own context.
+
+    Called with context vectors [R, M, D] (unified) or [R, C, M, D] (class-specific), it returns
+    `(prefix [R, P, D], suffix [R, C, S, D], end [C])`, the arguments of `TextEncoder.forward`.
+    """
+
+    def __init__(self, encoder, class_names, context):
+        super().__init__()
+        self.class_names = list(class_names)
+        self.n_ctx = context.n_ctx
+        self.class_specific = context.class_specific
+        before = {"end": self.n_ctx, "middle": self.n_ctx // 2, "front": 0}[context.position]
+        self.n_shared = 0 if self.class_specific else before
+
+        rows = [self._row(encoder, name, before) for name in self.class_names]
+        length = max(len(row) for row in rows)
+        tokens = torch.zeros(len(rows), length, dtype=torch.long)
+        slots = torch.full((len(rows), length), -1)  # which context vector stands here; -1: none
+        for index, row in enumerate(rows):
+            for place, (token, slot) in enumerate(row):
+                tokens[index, place], slots[index, place] = token, slot
+        self.register_buffer("slots", slots.to(encoder.device))
+        self.register_buffer("end", torch.tensor([len(row) - 1 for row in rows],
+                                                 device=encoder.device))
+        with torch.no_grad():
+            start = torch.tensor([encoder.start_token], device=encoder.device)
+            self.register_buffer("start", encoder.token_embedding(start))
+            self.register_buffer("words", encoder.token_embedding(tokens.to(encoder.device)))
+
+    def _row(self, encoder, name, before):
+        """The suffix of one class as (token, context slot) pairs, the absent one 0 or -1."""
+        sentence = encoder.word_tokens(f"{name}.")
+        name_length = len(encoder.word_tokens(name))
+        context = [(0, slot) for slot in range(self.n_ctx)]
+        row = context[self.n_shared:before]
+        row += [(token, -1) for token in sentence[:name_length]]
+        row += context[before:]
+        return row + [(token, -1) for token in (*sentence[name_length:], encoder.end_token)]
+
+    def forward(self, contexts):
+        runs, classes = len(contexts), len(self.slots)
+        start = self.start.expand(runs, -1, -1)
+        prefix = start if not self.n_shared else torch.cat(
+            [start, contexts[:, :self.n_shared]], dim=1)
+        suffix = self.words.expand(runs, -1, -1, -1)
+        if (self.slots >= 0).any():
+            slots = self.slots.clamp(min=0)
+            if self.class_specific:
+                filled = contexts[:, torch.arange(classes, device=slots.device)[:, None], slots]
+            else:
+                filled = contexts[:, slots]
+            suffix = torch.where(self.slots[..., None] >= 0, filled, suffix)
+        return prefix, suffix, self.end
+
+
+def initial_contexts(encoder, layout, context, seeds):
+    """Return context vectors [R, M, D] or [R, C, M, D], one run a seed (papers.md 2.b).
+
+    Initial words give the embeddings of those words, the same for every run; otherwise each run
+    draws from N(0, 0.02^2) with its own seed. Raises `ValueError` when the initial words are not
+    M tokens.
+    """
+    shape = (layout.n_ctx, encoder.width)
+    if layout.class_specific:
+        shape = (len(layout.class_names), *shape)
+    if context.init:
+        words = torch.tensor(encoder.word_tokens(context.init), device=encoder.device)
+        if len(words) != context.n_ctx:
+            raise ValueError(f"the initial words {context.init!r} are {len(words)} tokens, "
+                             f"n_ctx is {context.n_ctx}; set it to {len(words)}")
+        with torch.no_grad():
+            vectors = encoder.token_embedding(words)
+        return vectors.expand(len(seeds), *shape).clone()
+    draws = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return (0.02 * torch.stack(draws)).to(encoder.device)
+
+
+def layout_tokens(encoder, name, context):
+    """Return a prompt as (text, kind) pairs for a picture; kinds are fixed, context and name."""
+    layout = PromptLayout(encoder, [name], context)
+    name_tokens = encoder.word_tokens(name)
+    pairs = [("SOS", "fixed")] + [(f"v{slot + 1}", "context") for slot in range(layout.n_shared)]
+    for place, slot in enumerate(layout.slots[0].tolist()):
+        if slot >= 0:
+            pairs.append((f"v{slot + 1}", "context"))
+        elif name_tokens:
+            pairs.append((encoder.tokenizer.decode([name_tokens.pop(0)]).strip(), "name"))
+        else:
+            pairs.append(("EOT" if place == layout.end[0] else ".", "fixed"))
+    return pairs
+
+
+def nearest_words(encoder, vectors, count=1):
+    """Return, for each of the vectors [M, D], its `count` nearest words as (word, distance).
+
+    Distance is Euclidean, between context vectors and token embeddings (papers.md 2.e).
+    """
+    distances = torch.cdist(vectors, encoder.token_embedding.weight)
+    nearest = distances.topk(count, largest=False)
+    return [[(encoder.tokenizer.decode([token]).strip(), distance)
+             for token, distance in zip(tokens, row, strict=True)]
+            for tokens, row in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)]

@@ -1,0 +1,185 @@
+"""The frozen text tower, run on no more tokens than the result depends on.
+
+A CLIP text feature is the hidden state at the end-of-text (EOT) token of a *causal* transformer, so
+four things that the usual code computes can be left out without changing the result:
+
+1. tokens after EOT cannot influence it: sequences are cut there;
+2. a prefix shared by all classes, `[SOS] + context`, has the same hidden states for every class at
+   every layer: it is run once, and each class's suffix attends to the prefix's keys and values;
+3. in the last block only the EOT row is needed;
+4. nothing is needed for the frozen weights' gradients (they are never computed).
+
+A leading run axis R lets many trainings share one pass: each run has its own prefix.
+"""
+
+import torch
+from open_clip.transformer import ResidualAttentionBlock
+from torch import nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+
+class TextEncoder(nn.Module):
+    """Any stock open_clip causal text tower, called on embeddings split into prefix and suffix.
+
+    `width` is the size D of a token embedding, `dim` the size d of a text feature.
+    Raises `NotImplementedError` naming the property of a tower for which the savings do not hold.
+    """
+
+    def __init__(self, model, tokenizer):
+        super().__init__()
+        tower = getattr(model, "text", model)  # open_clip's CustomTextCLIP keeps it in `.text`
+        _check_causal(tower)
+        self.token_embedding = tower.token_embedding
+        self.positional_embedding = tower.positional_embedding
+        self.blocks = tower.transformer.resblocks
+        self.ln_final = tower.ln_final
+        self.text_projection = tower.text_projection
+        self.tokenizer = tokenizer
+        self.width = tower.token_embedding.embedding_dim
+        self.context_length = len(tower.positional_embedding)
+        with torch.no_grad():
+            self.dim = self._project(torch.zeros(1, self.width, device=self.device)).shape[-1]
+        start, end = self.tokenize([""])[0][:2].tolist()
+        self.start_token, self.end_token = start, end
+
+    @property
+    def device(self):
+        """Where the weights are."""
+        return self.token_embedding.weight.device
+
+    def tokenize(self, texts):
+        """Return token ids [N, context length]; a text that is too long is cut before its EOT."""
+        return self.tokenizer(texts).to(self.device)
+
+    def word_tokens(self, text):
+        """Return the token ids of `text` as a list, without start, end and padding."""
+        row = self.tokenize([text])[0]
+        return row[1:row.argmax()].tolist()
+
+    def forward(self, prefix, suffix, end):
+        """Return un-normalised text features [R, C, d] of C prompts in R runs.
+
+        prefix: embeddings [R, P, D] that all prompts of a run begin with (P >= 1, the start token
+        at least); suffix: embeddings [R, C, S, D] that follow, padded at the right; end: position
+        [C] of each prompt's EOT in its suffix. Positional embeddings are added here.
+        """
+        runs, classes, length, _ = suffix.shape
+        start = prefix.shape[1]
+        if start + length > self.context_length:
+            raise ValueError(f"a prompt of {start + length} tokens does not fit the text tower's "
+                             f"{self.context_length}; use fewer context vectors or shorter names")
+        prefix = (prefix + self.positional_embedding[:start]).unsqueeze(1)  # [R, 1, P, D]
+        suffix = suffix + self.positional_embedding[start:start + length]
+        sees_prefix = suffix.new_ones(start, start, dtype=torch.bool).tril()
+        sees = suffix.new_ones(length, start + length, dtype=torch.bool).tril(diagonal=start)
+
+        *blocks, last = self.blocks
+        for block in blocks:
+            query, *shared = _heads(block, prefix)
+            prefix = _finish(block, prefix, _attend(query, shared, None, sees_prefix))
+            query, *own = _heads(block, suffix)
+            suffix = _finish(block, suffix, _attend(query, own, shared, sees))
+
+        shared = _heads(last, prefix, "kv")
+        own = _heads(last, suffix, "kv")
+        row = suffix[:, torch.arange(classes, device=end.device), end].unsqueeze(2)  # [R, C, 1, D]
+        mixed = _attend(*_heads(last, row, "q"), own, shared, sees[end].unsqueeze(1))
+        row = _finish(last, row, mixed).squeeze(2)
+        return self._project(self.ln_final(row))
+
+    @torch.no_grad()
+    def encode_text(self, texts, batch_size=256, progress=None):
+        """Return un-normalised features [N, d] of plain texts.
+
+        Texts run sorted by length, so that short ones are not padded to the longest. `progress`
+        names the progress bar; None shows none.
+        """
+        tokens = self.tokenize(texts)
+        ends = tokens.argmax(dim=-1)
+        features = torch.empty(len(texts), self.dim, device=self.device)
+        batches = ends.argsort(stable=True).split(batch_size)
+        for batch in tqdm(batches, desc=progress, disable=progress is None):
+            cut = tokens[batch, :ends[batch].max() + 1]
+            embedded = self.token_embedding(cut).unsqueeze(0)
+            features[batch] = self(embedded[:, 0, :1], embedded[:, :, 1:], ends[batch] - 1)[0]
+        return features
+
+    def encode_templates(self, class_names, templates):
+        """Return normalised class features [C, d]: the mean over templates of normalised features.
+
+        One template gives the hand-crafted prompt's zero-shot weights, several the prompt ensemble
+        (papers.md 1.2): normalise each, average, normalise again.
+        """
+        texts = [t.format(name) for t in templates for name in class_names]
+        features = F.normalize(self.encode_text(texts), dim=-1)
+        mean = features.view(len(templates), len(class_names), -1).mean(dim=0)
+        return F.normalize(mean, dim=-1)
+
+    def _project(self, hidden):
+        if self.text_projection is None:
+            return hidden
+        if isinstance(self.text_projection, nn.Linear):
+            return self.text_projection(hidden)
+        return hidden @ self.text_projection
+
+
+def _check_causal(tower):
+    """Refuse towers whose feature depends on tokens after EOT or whose blocks are not stock."""
+    reason = None
+    if not hasattr(tower, "transformer") or not hasattr(tower, "positional_embedding"):
+        reason = "it is not open_clip's own text transformer"
+    elif tower.attn_mask is None:
+        reason = "its attention is not causal"
+    elif getattr(tower, "cls_emb", None) is not None:
+        reason = "it appends a class token after the text"
+    elif getattr(tower, "text_pool_type", getattr(tower, "pool_type", None)) != "argmax":
+        reason = "its feature is not taken at the EOT token (pool_type 'argmax')"
+    elif any(type(block) is not ResidualAttentionBlock for block in tower.transformer.resblocks):
+        reason = "its blocks are not open_clip's ResidualAttentionBlock"
+    if reason:
+        raise NotImplementedError(f"this text tower cannot be used for prompt learning: {reason}")
+
+
+def _heads(block, hidden, which="qkv"):
+    """Return the asked-for ones of query, keys and values of `hidden` [R, C, S, D].
+
+    Each has shape [R, heads, C, S, D / heads].
+    """
+    attention = block.attn
+    size = attention.embed_dim
+    rows = slice("qkv".index(which[0]) * size, ("qkv".index(which[-1]) + 1) * size)
+    projected = F.linear(block.ln_1(hidden), attention.in_proj_weight[rows],
+                         attention.in_proj_bias[rows])
+    parts = projected.unflatten(-1, (len(which), attention.num_heads, attention.head_dim))
+    return parts.permute(3, 0, 4, 1, 2, 5).unbind()
+
+
+def _attend(query, own, shared, sees):
+    """Return attention output [R, C, S, D] of `query` over shared and own keys and values.
+
+    `own` belongs to the query's class, `shared` (or None) to all classes of a run: its scores are
+    one matrix product over all classes instead of one per class, and its keys are never copied.
+    `sees` marks the visible keys, shared ones first.
+    """
+    query = query * query.shape[-1] ** -0.5
+    keys, values = own
+    scores = query @ keys.transpose(-1, -2)
+    if shared is not None:
+        shared_keys, shared_values = (tensor.squeeze(2) for tensor in shared)  # [R, heads, P, .]
+        size, count = query.shape[2:4], shared_keys.shape[-2]
+        scores_shared = query.flatten(2, 3) @ shared_keys.transpose(-1, -2)
+        scores = torch.cat([scores_shared.unflatten(2, size), scores], dim=-1)
+    weights = scores.masked_fill(~sees, -torch.inf).softmax(dim=-1)
+    if shared is None:
+        mixed = weights @ values
+    else:
+        over_shared = weights[..., :count].flatten(2, 3) @ shared_values
+        mixed = over_shared.unflatten(2, size) + weights[..., count:] @ values
+    return mixed.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def _finish(block, hidden, mixed):
+    """The rest of a residual block once its attention has mixed the values."""
+    hidden = hidden + block.ls_1(block.attn.out_proj(mixed))
+    return hidden + block.ls_2(block.mlp(block.ln_2(hidden)))

@@ -1,0 +1,85 @@
+"""Read images in one way everywhere, and check a whole dataset before anything is computed."""
+
+import hashlib
+import io
+import os
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from .splits import SPLITS, DatasetError
+
+
+def load_image(file):
+    """Return an image file (a path or an open file) as an RGB PIL image, as CLIP's transform does.
+
+    Palettes, CMYK and transparency are converted (transparency is dropped) and the EXIF
+    orientation is left alone. 16-bit greyscale is scaled to 8 bits, which PIL would clip to white.
+    Raises `OSError` for a file that cannot be decoded and `ValueError` for 32-bit greyscale, whose
+    range of values is not known.
+    """
+    with Image.open(file) as image:
+        if image.mode.startswith("I;16"):
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        if image.mode in ("I", "F"):
+            raise ValueError(f"32-bit greyscale (mode {image.mode}) has no known range of values; "
+                             "save it with 8 bits")
+        return image.convert("RGB")
+
+
+def check_images(dataset, folder):
+    """Read and decode every image of a `Dataset` once; return `{path: SHA-256 of its bytes}`.
+
+    `folder` is what the paths are relative to. Raises one `DatasetError` that lists every problem
+    with its split and class: files missing, empty or undecodable; one image (by digest) in
+    training or validation and in test, or in two classes.
+    """
+    entries = [(split, item) for split in SPLITS for item in getattr(dataset, split)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        read = pool.map(lambda entry: _read(folder / entry[1].path), entries)
+        results = list(tqdm(read, f"check {dataset.name}", len(entries), unit="image", leave=False))
+    problems, digests, places = [], {}, defaultdict(list)
+    for (split, item), (digest, problem) in zip(entries, results, strict=True):
+        if problem:
+            problems.append(f"{_place(split, item)}: {problem}")
+        else:
+            digests[item.path] = digest
+            places[digest].append((split, item))
+    for found in places.values():
+        splits = {split for split, _ in found}
+        leaks = "test" in splits and len(splits) > 1
+        if leaks or len({item.label for _, item in found}) > 1:
+            where = "in training or validation and in test" if leaks else "in two classes"
+            problems.append(f"the same image is {where}: "
+                            + "; ".join(_place(split, item) for split, item in found))
+    if problems:
+        raise DatasetError(f"{len(problems)} problems with the images of {dataset.name} in "
+                           f"{folder}; replace these files, or remove them from the split:\n"
+                           + "\n".join(f"  {problem}" for problem in problems))
+    return digests
+
+
+def _read(path):
+    """Return the digest of a file and what is wrong with it, or None."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None, "the file is missing"
+    except OSError as error:
+        return None, f"the file cannot be read ({error.strerror})"
+    if not content:
+        return None, "the file is empty (0 bytes)"
+    try:
+        load_image(io.BytesIO(content))
+    except UnidentifiedImageError:
+        return None, "the file is not an image"
+    except Exception as error:  # PIL's decoders raise many types on damaged files
+        return None, f"the file cannot be decoded ({error})"
+    return hashlib.sha256(content).hexdigest(), None
+
+
+def _place(split, item):
+    return f"{split}, class {item.class_name!r}, {item.path}"

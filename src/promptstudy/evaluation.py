@@ -1,0 +1,163 @@
+"""Protocols and metrics. Test labels are read here and nowhere else."""
+
+import functools
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from .datasets.splits import base_and_new
+from .files import load_tensors
+from .methods import coop, linear_probe
+
+# CoOp's prompt ensemble, which a dataset's own template joins.
+ENSEMBLE = ("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.",
+            "a {} in a video game.", "art of the {}.", "a photo of the small {}.")
+
+
+def top1(predicted, labels):
+    """Return the share of correct predictions in percent, over images and not over classes."""
+    return 100 * (predicted == labels).double().mean(dim=-1)
+
+
+class Evaluation:
+    """Evaluates everything that was trained on one dataset.
+
+    `rows` collects one dict per run and subset with the columns of `results.COLUMNS`.
+    """
+
+    def __init__(self, params, name, pack, backbone, encoder):
+        self.params, self.name, self.pack = params, name, pack
+        self.backbone, self.encoder = backbone, encoder
+        self.features = F.normalize(pack.test.features, dim=-1)
+        self.labels = pack.test.labels
+        base, _ = base_and_new(len(pack.class_names))
+        self.n_base = len(base)
+        self.halves = {"base": self.labels < self.n_base, "new": self.labels >= self.n_base}
+        self.rows = []
+
+    def names_of(self, subset):
+        """Return the class names of `all`, `base` or `new`."""
+        names = self.pack.class_names
+        return {"all": names, "base": names[:self.n_base], "new": names[self.n_base:]}[subset]
+
+    def images_of(self, subset):
+        """Return normalised features and labels of a subset; labels count within the subset."""
+        if subset == "all":
+            return self.features, self.labels
+        mask = self.halves[subset]
+        first = self.n_base if subset == "new" else 0
+        return self.features[mask], self.labels[mask] - first
+
+    def add(self, protocol, method, variant, shots, seed, subset, predicted):
+        """Add a row: top-1 accuracy of the predictions for a subset's images."""
+        labels = self.images_of(subset)[1]
+        self.rows.append({
+            "suite": self.params.suite, "dataset": self.name, "backbone": self.backbone.name,
+            "protocol": protocol, "method": method, "variant": variant, "shots": shots,
+            "seed": seed, "subset": subset, "metric": "top1",
+            "value": top1(predicted, labels).item(), "n_test": len(labels)})
+
+    def hand_crafted(self):
+        """Evaluate zero-shot CLIP and the prompt ensemble, in both protocols.
+
+        The prompt ensemble is CoOp's seven templates and the dataset's own one.
+        """
+        own = self.params.datasets[self.name].template
+        # a set: where the dataset's template is one of the seven it must not count twice
+        ensemble = sorted({*ENSEMBLE, own})
+        for method, templates in (("zero_shot", [own]), ("ensemble", ensemble)):
+            for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
+                                     ("base_to_new", "new")):
+                classes = self.encoder.encode_templates(self.names_of(subset), templates)
+                predicted = (self.images_of(subset)[0] @ classes.T).argmax(dim=-1)
+                variant = "own template" if method == "zero_shot" else "7 templates and own"
+                self.add(protocol, method, variant, 0, 0, subset, predicted)
+
+    def linear_probe(self):
+        """Evaluate the linear probes of every shot count and seed."""
+        probes, _ = load_tensors(self.params.artefact("linear_probe", self.name),
+                                 linear_probe.origin(self.params, self.pack, self.backbone))
+        for shots in self.params.shots:
+            for seed in self.params.seeds:
+                weight, bias = (probes[f"{shots}/{seed}/{part}"] for part in ("weight", "bias"))
+                predicted = linear_probe.predict(self.pack.test.features, weight, bias)
+                self.add("few_shot", "linear_probe", "val C", shots, seed, "all", predicted)
+
+    def coop(self):
+        """Evaluate every setting of CoOp; base-to-new contexts meet the new names here."""
+        for setting in coop.plan(self.params, self.name):
+            for subset in ("all",) if setting.protocol == "few_shot" else ("base", "new"):
+                predictions = self.coop_method(setting, subset).predict(self.images_of(subset)[0])
+                for seed, predicted in zip(self.params.seeds, predictions, strict=True):
+                    self.add(setting.protocol, "coop", setting.variant.label, setting.shots, seed,
+                             subset, predicted)
+
+    def coop_method(self, setting, subset="all"):
+        """Return the trained `CoOp` of a setting, its contexts around the names of a subset."""
+        contexts = self.learned_by_coop[f"{setting.key}/contexts"]
+        return coop.CoOp(self.encoder, self.names_of(subset), setting.variant,
+                         self.backbone.logit_scale, contexts=contexts)
+
+    @functools.cached_property
+    def learned_by_coop(self):
+        """The tensors of CoOp's stage, refused if made from anything else than this suite."""
+        return load_tensors(self.params.artefact("coop", self.name),
+                            coop.origin(self.params, self.pack, self.backbone))[0]
+
+    def compare(self, before, after):
+        """Return the `Comparison` of two classifiers [C, d] over all test images."""
+        scale = self.backbone.logit_scale
+        shares = [(scale * self.features @ classes.T).softmax(dim=-1) for classes in
+                  (before, after)]
+        return Comparison(self.pack.class_names, self.pack.test.paths, self.labels, *shares)
+
+
+class Comparison(NamedTuple):
+    """What two classifiers make of the same test images."""
+
+    class_names: list
+    paths: list
+    labels: torch.Tensor  # [N]
+    before: torch.Tensor  # [N, C] class probabilities
+    after: torch.Tensor
+
+    def per_class_change(self):
+        """Return the change of each class's accuracy, in points, as a Series by class name."""
+        frame = pd.DataFrame({"label": self.labels,
+                              "before": top1_each(self.before, self.labels),
+                              "after": top1_each(self.after, self.labels)})
+        means = frame.groupby("label").mean()
+        return pd.Series((means["after"] - means["before"]).values,
+                         index=[self.class_names[label] for label in means.index])
+
+    def examples(self, count, classes=3):
+        """Return `count` images that `after` puts right and `count` that it spoils, as dicts.
+
+        They are the ones whose right class gained or lost most probability, of different classes.
+        """
+        rows = torch.arange(len(self.labels))
+        gain = (self.after - self.before)[rows, self.labels]
+        right_before = top1_each(self.before, self.labels) > 0
+        right_after = top1_each(self.after, self.labels) > 0
+        chosen = []
+        for changed, order in ((right_after & ~right_before, gain.argsort(descending=True)),
+                               (right_before & ~right_after, gain.argsort())):
+            of_class = {}  # the most changed image of each class
+            for index in order[changed[order]].tolist():
+                of_class.setdefault(self.labels[index].item(), index)
+            chosen += list(of_class.values())[:count]
+        return [{"path": self.paths[index], "truth": self.class_names[self.labels[index]],
+                 "before": self._ranking(self.before[index], classes),
+                 "after": self._ranking(self.after[index], classes)} for index in chosen]
+
+    def _ranking(self, shares, classes):
+        top = shares.topk(min(classes, len(shares)))
+        return [(self.class_names[label], 100 * share)
+                for share, label in zip(top.values.tolist(), top.indices.tolist(), strict=True)]
+
+
+def top1_each(shares, labels):
+    """Return 100 for every image [N] whose highest share [N, C] is the right class's, else 0."""
+    return 100.0 * (shares.argmax(dim=-1) == labels)

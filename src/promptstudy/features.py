@@ -1,0 +1,240 @@
+"""From images to verified feature packs: extraction that resumes, and the stored packs."""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from collections import defaultdict, deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from .clip.backbone import load_backbone
+from .clip.image_features import encode_images, pool_grid, training_view
+from .datasets.images import check_images, load_image
+from .datasets.packs import FeaturePack, compact, images_sha256, listing
+from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset
+from .files import DamagedFile, load_tensors, save_tensors
+
+# 1 - cosine between features of the same images computed on two machines; other versions of image
+# libraries decode and resize to slightly other pixels
+TOLERANCE = 1e-3
+SHARD = 256  # images that are encoded between two writes: what an interruption can cost
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a pack came from and how the images at hand compare with the stored pack."""
+
+    source: str  # "pack" (no images at hand) or "images"
+    n_images: int
+    compared: bool = False
+    differing_images: tuple[str, ...] = ()
+    largest_error: float | None = None  # 1 - cosine of global features, over the common images
+
+    @property
+    def agrees(self):
+        """Whether images and features agree with the stored pack; None if there is none to."""
+        if not self.compared:
+            return None
+        return not self.differing_images and self.largest_error <= TOLERANCE
+
+
+def features(params, name, backbone):
+    """Return `(pack, report)` of dataset `name` for a `Backbone`.
+
+    Without `data_root` the pack is read from `data/packs/<name>.safetensors` and must have been
+    made with this image tower and these settings. With it the features are extracted from the
+    images (see `extract`) and compared with that pack if it stands there for this image tower: a
+    warning and the `Report` say which images differ and whether features do.
+    Raises `DatasetError` when there is neither a pack nor a `data_root`, and `DamagedFile` for a
+    pack that is damaged or made from something else, naming what differs.
+    """
+    path, wanted = pack_path(params, name), _settings(params, name, backbone)
+    if params.data_root is None:
+        if not path.is_file():
+            raise DatasetError(f"there are no features for dataset {name!r}: {path} does not "
+                               "exist and data_root is not set; run `dvc pull` to get the stored "
+                               "packs, or set data_root in params.yaml to the folder of images")
+        pack = FeaturePack.load(path, wanted)
+        return pack, Report("pack", _count(pack))
+    pack = extract(params, name, backbone, _cache(params))
+    if not path.is_file():
+        return pack, Report("images", _count(pack))
+    stored = FeaturePack.load(path)
+    if any(stored.origin[key] != value for key, value in wanted.items()):
+        return pack, Report("images", _count(pack))
+    report = _compare(pack, stored)
+    if not report.agrees:
+        warnings.warn(
+            f"the images of {name} do not give the features of {path}: "
+            f"{len(report.differing_images)} images differ, the largest difference of a feature "
+            f"(1 - cosine) is {report.largest_error:.1e}; the run uses the images at hand",
+            stacklevel=2)
+    return pack, report
+
+
+def build_packs(params, names):
+    """Extract the packs of datasets `names` and write them to `data/packs`; return their paths."""
+    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
+    paths = []
+    for name in names:
+        pack = extract(params, name, backbone, _cache(params))
+        paths.append(pack_path(params, name))
+        pack.save(paths[-1])
+    return paths
+
+
+def pack_path(params, name):
+    """Return where the stored pack of dataset `name` is."""
+    return params.root / "data" / "packs" / f"{name}.safetensors"
+
+
+def extract(params, name, backbone, cache):
+    """Return the `FeaturePack` of dataset `name`, computed from its images.
+
+    Every image is checked first. Images are then encoded in batches and stored below `cache` in
+    shards: after an interruption the next call goes on at the next shard and gives the same pack
+    to the last bit. The finished pack is kept as `cache/<name>.safetensors`, the shards are
+    removed, and later calls return it while images, image tower and settings are the same. View v
+    of a training image depends on its content and v alone. Another `features.batch_size` gives
+    the same features up to rounding. Raises `DatasetError` for a dataset or images that cannot be
+    used.
+    """
+    dataset, folder = load_dataset(params, name), image_folder(params, name)
+    digests = check_images(dataset, folder)
+    listed = listing(dataset, digests)
+    origin = _settings(params, name, backbone) | {
+        "backbone": backbone.name, "class_names": dataset.class_names,
+        "images": images_sha256(listed)}
+    path, shards = cache / f"{name}.safetensors", cache / name
+    try:
+        return FeaturePack.load(path, origin)
+    except (FileNotFoundError, DamagedFile):
+        pass  # never finished, or made from something else
+    key = {"depends_on": _sha256(origin | {"batch_size": params.features.batch_size})}
+    tensors = listed | _encode(dataset, folder, digests, params.features, backbone, shards, key)
+    pack = FeaturePack(tensors, origin)
+    pack.save(path)
+    shutil.rmtree(shards)
+    return pack
+
+
+def _cache(params):
+    return params.root / ".work" / "features"
+
+
+def _settings(params, name, backbone):
+    """What a pack must have been made with to serve this run."""
+    return {"dataset": name, "image_fingerprint": backbone.image_fingerprint,
+            "views": params.features.views, "local_grid": params.features.local_grid}
+
+
+def _encode(dataset, folder, digests, settings, backbone, shards, key):
+    """Encode all images, shard by shard; return `{"train.features": ..., ...}`."""
+    view = training_view(backbone.model)
+
+    def load(item, n_views):
+        image = load_image(folder / item.path)
+        seed = int(digests[item.path][:15], 16)
+        return [backbone.preprocess(image), *(view(image, seed + v) for v in range(n_views))]
+
+    parts = defaultdict(list)
+    total = sum(len(getattr(dataset, split)) for split in SPLITS)
+    with tqdm(desc=f"extract {dataset.name}", total=total, unit="image", leave=False) as progress:
+        for split in SPLITS:
+            load_one = partial(load, n_views=settings.views if split == "train" else 0)
+            for number, items in enumerate(_chunks(getattr(dataset, split), SHARD)):
+                path = shards / f"{split}-{number:05d}.safetensors"
+                shard = _stored(path, key)
+                if shard is None:
+                    encoded = []
+                    for images in _loaded(_chunks(items, settings.batch_size), load_one):
+                        encoded.append(_encode_batch(backbone.model, images, settings.local_grid))
+                        progress.update(len(images))
+                    shard = _joined(encoded)
+                    save_tensors(path, shard, key)
+                else:
+                    progress.update(len(items))
+                parts[split].append(shard)
+    nothing = {part: tensor[:0] for part, tensor in parts["train"][0].items()}
+    return {f"{split}.{part}": tensor for split in SPLITS
+            for part, tensor in _joined(parts[split] or [nothing]).items()}
+
+
+def _chunks(items, size):
+    return [items[start:start + size] for start in range(0, len(items), size)]
+
+
+def _joined(parts):
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _stored(path, key):
+    """Return the tensors of a finished shard, or None for one that is to be made (again)."""
+    try:
+        return load_tensors(path, key)[0]
+    except (FileNotFoundError, DamagedFile):
+        return None
+
+
+def _loaded(batches, load):
+    """Yield each batch as a list of loaded images; the next is read while the caller works."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        coming = deque()
+        for batch in batches:
+            coming.append(pool.map(load, batch))
+            if len(coming) > 1:
+                yield list(coming.popleft())
+        for rest in coming:
+            yield list(rest)
+
+
+def _encode_batch(model, images, grid):
+    """Return the stored form of a batch: `images` holds, for each image, it and its views."""
+    device = next(model.parameters()).device
+    # one call for the images and one for each view, so that calls are of one size; channels last
+    # makes convolutions on a CPU a third faster
+    encoded = [encode_images(model, torch.stack(batch).to(device,
+                                                          memory_format=torch.channels_last))
+               for batch in zip(*images, strict=True)]
+    features, local = (tensor.cpu() for tensor in encoded[0])
+    views = torch.stack([view.cpu() for view, _ in encoded], dim=1)[:, 1:]
+    stored = {"features": features.half()}
+    stored["local"], stored["local_scale"] = compact(pool_grid(local, grid))
+    stored["views"], stored["views_scale"] = compact(views)
+    if not all(tensor.isfinite().all() for tensor in stored.values()):
+        raise ValueError("the image tower gives features that are not finite; its weights or its "
+                         "normalisation do not fit")
+    return stored
+
+
+def _compare(pack, stored):
+    """Return the `Report` on extracted features beside the stored ones of the same dataset."""
+    mine, theirs = _by_path(pack), _by_path(stored)
+    common = {path for path in mine.keys() & theirs.keys() if mine[path][0] == theirs[path][0]}
+    differing = (mine.keys() | theirs.keys()) - common
+    errors = [1 - F.cosine_similarity(mine[path][1], theirs[path][1], dim=0) for path in common]
+    return Report("images", _count(pack), True, tuple(sorted(differing)),
+                  max(errors).item() if errors else 0.0)
+
+
+def _by_path(pack):
+    """`{path: ((split, class name, digest), global feature)}` of all images of a pack."""
+    return {path: ((name, pack.class_names[label], digest), feature)
+            for name in SPLITS for split in [getattr(pack, name)]
+            for path, label, digest, feature in zip(split.paths, split.labels, split.digests,
+                                                    split.features, strict=True)}
+
+
+def _count(pack):
+    return sum(len(split) for split in (pack.train, pack.val, pack.test))
+
+
+def _sha256(record):
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,111 @@
+"""Files that are whole or absent: atomic writes, digests, and tensors that carry their origin.
+
+A safetensors file notices when it is cut short but not when a bit flips, so every tensor file
+written here holds a record of what it was made from and a SHA-256 over tensors and record, which
+is checked when it is read.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+
+class DamagedFile(ValueError):
+    """A stored artefact is unreadable, has changed, or was made from something else."""
+
+
+@contextmanager
+def written_whole(path):
+    """Give a temporary path beside `path` and rename it to `path` once the block has succeeded.
+
+    An interrupted block leaves whatever stood at `path` before untouched.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(name, 0o666 & ~umask)  # mkstemp makes a private file; ours are for others to read
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path, text):
+    """Write `text` to `path` in one piece (see `written_whole`)."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def file_sha256(path):
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tensors_sha256(tensors):
+    """Return the SHA-256 over names, types, shapes and values of a dict of tensors."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _seal(tensors, origin):
+    """Return the one metadata entry of a tensor file; safetensors writes several in any order."""
+    digest = hashlib.sha256(tensors_sha256(tensors).encode())
+    digest.update(json.dumps(origin, sort_keys=True).encode())
+    return {"record": json.dumps({"origin": origin, "sha256": digest.hexdigest()}, sort_keys=True)}
+
+
+def save_tensors(path, tensors, origin):
+    """Save a dict of tensors with `origin`, a JSON-able record of what they were made from.
+
+    The same tensors and origin give the same bytes.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary, metadata=_seal(tensors, origin))
+
+
+def load_tensors(path, expected=None):
+    """Return `(tensors, origin)` of a file that `save_tensors` wrote.
+
+    `expected` holds the entries of `origin` that the caller relies on.
+    Raises `DamagedFile` naming the file and what is wrong: unreadable, a digest that does not fit,
+    or the first entry of `origin` that differs from `expected`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist") from None
+    except (SafetensorError, OSError) as error:
+        raise DamagedFile(f"{path} cannot be read ({error}); delete it and make it again") from None
+    try:
+        origin = json.loads(metadata["record"])["origin"]
+        intact = metadata == _seal(tensors, origin)
+    except (KeyError, TypeError, ValueError):
+        intact = False
+    if not intact:
+        raise DamagedFile(f"{path} has changed since it was written: its SHA-256 does not fit; "
+                          "delete it and make it again")
+    for key, value in (expected or {}).items():
+        if origin.get(key) != value:
+            raise DamagedFile(f"{path} was made with {key} = {origin.get(key)!r}, "
+                              f"this run has {key} = {value!r}; delete it and make it again")
+    return tensors, origin

@@ -1,0 +1,1 @@
+"""One module a method: its learnable parameters, its loss, its prediction."""

@@ -1,0 +1,70 @@
+"""CoOp: the context words of a prompt, learned as vectors (Zhou et al. 2022; papers.md 2)."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..clip.prompts import PromptLayout, initial_contexts
+from ..params import Setting
+
+
+def plan(params, dataset):
+    """Return every `Setting` that the suite trains on a dataset, each once."""
+    coop = params.coop
+    settings = [Setting("few_shot", coop.few_shot, shots) for shots in params.shots]
+    settings.append(Setting("base_to_new", coop.base_to_new, params.base_to_new_shots))
+    if dataset in coop.study_datasets:
+        settings += [Setting("few_shot", context, shots)
+                     for context in coop.studies for shots in coop.study_shots]
+    return list({setting.key: setting for setting in settings}.values())
+
+
+def origin(params, pack, backbone):
+    """Return the record of what CoOp's learned contexts of a dataset depend on."""
+    return {"method": "coop", "seeds": params.seeds, "shots": params.shots,
+            "settings": params.coop.model_dump(mode="json"), "images": pack.origin["images"],
+            "class_names": pack.class_names, "views": pack.origin["views"],
+            "image_fingerprint": backbone.image_fingerprint,
+            "text_fingerprint": backbone.text_fingerprint}
+
+
+class CoOp(nn.Module):
+    """R runs of CoOp that train side by side; the contexts are all that is learned.
+
+    With t_i the prompt of class i, g the text encoder, f an image feature and tau the temperature:
+    p(y = i | x) = exp(cos(g(t_i), f) / tau) / sum_j exp(cos(g(t_j), f) / tau).
+
+    `contexts` [R, M, D] or [R, C, M, D] are the starting point, fresh ones drawn from `seeds`
+    when None. Learned contexts shared by all classes can be given other class names (base-to-new,
+    cross-dataset); class-specific ones cannot, which raises `ValueError`.
+    """
+
+    def __init__(self, encoder, class_names, context, logit_scale, *, contexts=None, seeds=()):
+        super().__init__()
+        self.encoder, self.logit_scale = encoder, logit_scale
+        self.layout = PromptLayout(encoder, class_names, context)
+        if contexts is None:
+            contexts = initial_contexts(encoder, self.layout, context, seeds)
+        if context.class_specific and contexts.shape[1] != len(class_names):
+            raise ValueError(f"class-specific contexts of {contexts.shape[1]} classes cannot be "
+                             f"used for {len(class_names)} others")
+        self.contexts = nn.Parameter(contexts.to(encoder.device))
+
+    def class_features(self):
+        """Return normalised text features [R, C, d] of the prompts."""
+        return F.normalize(self.encoder(*self.layout(self.contexts)), dim=-1)
+
+    def logits(self, features):
+        """Return class scores [R, B, C] of normalised image features [R, B, d] or [B, d]."""
+        return self.logit_scale * features @ self.class_features().transpose(-1, -2)
+
+    def loss(self, batch):
+        """Return the cross-entropy [R] of each run on its batch."""
+        logits = self.logits(batch.features)
+        losses = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="none")
+        return losses.view_as(batch.labels).mean(dim=-1)
+
+    @torch.no_grad()
+    def predict(self, features):
+        """Return the predicted classes [R, N] of normalised image features [N, d]."""
+        return self.logits(features).argmax(dim=-1)

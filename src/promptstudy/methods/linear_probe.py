@@ -1,0 +1,75 @@
+"""The linear probe: logistic regression on image features (papers.md 1.7, baseline of CoOp)."""
+
+import functools
+import math
+import warnings
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from tqdm import tqdm
+
+from ..datasets.splits import few_shot_draw
+
+COARSE = (1e6, 1e4, 1e2, 1, 1e-2, 1e-4, 1e-6)
+HALVINGS = 8
+
+
+def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
+    """Return `(weight [C, d], bias [C], C value)` of the best probe on the validation images.
+
+    L2-regularised logistic regression on un-normalised features. As in CoOp's code, the inverse
+    regularisation strength is the best of a coarse grid, refined by eight rounds of bisection
+    of the decades around it.
+    """
+
+    @functools.cache  # the bisection comes back to values it has tried
+    def probe(log_c):
+        model = LogisticRegression(C=10**log_c, max_iter=1000, solver="lbfgs")
+        with warnings.catch_warnings():
+            # hardly regularised probes stop at 1,000 iterations, as they do in CoOp's runs
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(features.numpy(), labels.numpy())
+        return model.score(val_features.numpy(), val_labels.numpy()), model
+
+    def score(log_c):
+        return probe(log_c)[0]
+
+    best = max((math.log10(c) for c in COARSE), key=score)
+    left, right = best - 1, best + 1
+    for _ in range(HALVINGS):
+        better_right = score(left) < score(right)
+        best, middle = (right if better_right else left), (left + right) / 2
+        left, right = (middle, right) if better_right else (left, middle)
+    model = probe(best)[1]
+    weight = torch.zeros(n_classes, features.shape[1])
+    bias = torch.full((n_classes,), -torch.inf)  # a class without an image is never predicted
+    weight[model.classes_] = torch.from_numpy(model.coef_).float()
+    bias[model.classes_] = torch.from_numpy(model.intercept_).float()
+    return weight, bias, 10**best
+
+
+def fit_all(params, pack, progress=None):
+    """Return the tensors `SHOTS/SEED/{weight,bias,C}` of the probes of every draw of the suite."""
+    tensors = {}
+    runs = [(shots, seed) for shots in params.shots for seed in params.seeds]
+    for shots, seed in tqdm(runs, desc=progress, disable=progress is None):
+        train, val = few_shot_draw(pack.train.labels, pack.val.labels, shots, seed)
+        weight, bias, c = fit_linear_probe(
+            pack.train.features[train], pack.train.labels[train],
+            pack.val.features[val], pack.val.labels[val], len(pack.class_names))
+        tensors |= {f"{shots}/{seed}/weight": weight, f"{shots}/{seed}/bias": bias,
+                    f"{shots}/{seed}/C": torch.tensor(c)}
+    return tensors
+
+
+def origin(params, pack, backbone):
+    """Return the record of what a dataset's linear probes depend on."""
+    return {"method": "linear_probe", "seeds": params.seeds, "shots": params.shots,
+            "images": pack.origin["images"], "class_names": pack.class_names,
+            "image_fingerprint": backbone.image_fingerprint}
+
+
+def predict(features, weight, bias):
+    """Return the predicted classes [N] of un-normalised image features [N, d]."""
+    return (features @ weight.T + bias).argmax(dim=-1)

@@ -1,0 +1,101 @@
+"""Run a notebook as a pipeline stage: execute it with papermill, then render it as a page.
+
+Three things are added to papermill: parameters that the notebook does not have are refused
+(papermill only warns), files are written whole, and the run ends when the process that started it
+does, so that a killed `dvc repro` leaves nothing writing behind its back.
+"""
+
+import ctypes
+import re
+import signal
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+from jinja2 import Environment, PackageLoader
+from latex2mathml.converter import convert as to_mathml
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from .files import write_text, written_whole
+
+MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
+CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+
+
+def run_notebook(path, parameters, executed, page):
+    """Execute the notebook at `path` and render it.
+
+    `parameters` are put behind its `parameters` cell; `executed` is where the executed copy goes
+    (also after a failure, with the error in it), `page` the HTML. Raises `ValueError` for an
+    unknown parameter before anything runs, and papermill's error for a failing cell.
+    """
+    end_with_parent()
+    known = papermill.inspect_notebook(str(path))
+    for name in parameters:
+        if name not in known:
+            raise ValueError(f"{path} has no parameter {name!r}; it has {', '.join(known)}")
+    with written_whole(executed) as temporary:
+        try:
+            papermill.execute_notebook(
+                str(path), str(temporary), parameters, progress_bar=False,
+                stdout_file=sys.stdout, stderr_file=sys.stderr)
+        except papermill.PapermillExecutionError as error:
+            failure = error
+        else:
+            failure = None
+    if failure is not None:
+        raise failure
+    write_text(page, notebook_html(nbformat.read(executed, as_version=4), Path(path).stem))
+
+
+def notebook_html(notebook, name):
+    """Return the page of an executed notebook: self-contained, equal for equal results.
+
+    Equations become MathML, which browsers draw without a script from the network. Progress bars
+    and warnings (the error stream) are left out, since they hold times.
+    """
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"  # papermill's own cell has a random one
+        if cell.cell_type == "markdown":
+            cell.source = _math_to_mathml(cell.source)
+        else:
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    return render("page.html", title=_title(notebook) or name, body=body,
+                  code_style=HtmlFormatter(style="default").get_style_defs(".highlight"))
+
+
+def render(template, **values):
+    """Return a page made from one of the package's HTML templates."""
+    loader = PackageLoader("promptstudy", "pages")
+    return Environment(loader=loader, autoescape=False).get_template(template).render(values)
+
+
+def end_with_parent():
+    """Ask the system to end this process when the one that started it ends (Linux only).
+
+    Ending is orderly: papermill gets to stop its kernel.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def _title(notebook):
+    heading = re.match(r"#\s+(.+)", notebook.cells[0].source)
+    return heading and heading.group(1)
+
+
+def _math_to_mathml(markdown):
+    """Replace `$..$` and `$$..$$` outside code by MathML."""
+    parts = CODE.split(markdown)  # code stands at the odd places
+    parts[::2] = [MATH.sub(_mathml, part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _mathml(match):
+    block, inline = match.groups()
+    return to_mathml(block or inline, display="block" if block else "inline")

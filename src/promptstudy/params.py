@@ -1,0 +1,220 @@
+"""`params.yaml`, typed and validated: one object that every stage and notebook reads.
+
+A folder with a `params.yaml` is a *suite*: every path in it, and every artefact made from it, is
+relative to that folder. Suites differ in values alone.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class ParamsError(ValueError):
+    """`params.yaml` cannot be used; the message names every faulty key and what to do."""
+
+
+class Block(BaseModel):
+    """A block of settings: unknown keys are refused, values cannot be changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BackboneParams(Block):
+    """Which frozen CLIP to use (see `clip.backbone.load_backbone`)."""
+
+    name: str
+    pretrained: str | None = None
+
+
+class DatasetParams(Block):
+    """Where a dataset's images are and how its class names become a prompt."""
+
+    images: str = Field(description="folder of images, relative to data_root")
+    split: str | None = Field(
+        None, description="CoOp split JSON, relative to data_root (to params.yaml with a leading "
+                          "./); null: one folder a class, split 50/20/30 by a fixed seed")
+    template: str = Field("a photo of a {}.", description="hand-crafted prompt; {} is the class")
+
+
+class FeatureParams(Block):
+    """What is computed once from every image."""
+
+    batch_size: Positive = 64
+    views: Annotated[int, Field(ge=0)] = Field(
+        4, description="augmented views of a training image; 0: train on the test transform")
+    local_grid: Positive = Field(3, description="local features are pooled to a grid of n x n")
+
+
+class Schedule(Block):
+    """SGD with CoOp's learning-rate schedule, stepped per epoch (papers.md 1.4)."""
+
+    epochs: dict[Positive, Positive] = Field(description="number of epochs for each shot count")
+    batch_size: Positive = 32
+    lr: Annotated[float, Field(gt=0)] = 0.002
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    warmup_epochs: Annotated[int, Field(ge=0)] = 1
+    warmup_lr: Annotated[float, Field(gt=0)] = 1e-5
+
+
+class ContextParams(Block):
+    """The learnable part of a prompt."""
+
+    n_ctx: Positive = Field(16, description="number of context vectors M")
+    class_specific: bool = Field(False, description="one context per class (CSC) or one for all")
+    position: Literal["end", "middle", "front"] = Field("end", description="of the class name")
+    init: str | None = Field(None, description="M initial words; null: N(0, 0.02^2)")
+
+    @property
+    def label(self):
+        """Short name of the variant, e.g. `M16`, `M16-csc`, `M4-middle-words`."""
+        parts = [f"M{self.n_ctx}", "csc" if self.class_specific else "",
+                 self.position if self.position != "end" else "", "words" if self.init else ""]
+        return "-".join(part for part in parts if part)
+
+
+class Setting(NamedTuple):
+    """One row of a method's plan; its runs, one a seed, are trained together."""
+
+    protocol: str  # few_shot or base_to_new
+    variant: ContextParams
+    shots: int
+
+    @property
+    def key(self):
+        """Name of the setting in files, e.g. `few_shot/M16/4`."""
+        return f"{self.protocol}/{self.variant.label}/{self.shots}"
+
+
+class CoOpParams(Block):
+    """CoOp (papers.md 2): contexts, schedule, and which variants are trained where."""
+
+    few_shot: ContextParams = ContextParams()
+    base_to_new: ContextParams = ContextParams(n_ctx=4, init="a photo of a")
+    schedule: Schedule
+    studies: list[ContextParams] = Field([], description="more variants, trained few-shot")
+    study_datasets: list[str] = Field([], description="on which datasets")
+    study_shots: list[Positive] = Field([], description="with how many shots")
+
+
+class Params(Block):
+    """Everything that a run of the pipeline depends on."""
+
+    suite: str
+    data_root: Path | None = Field(
+        None, description="folder of images in CoOp's layout; null: use the feature packs")
+    backbone: BackboneParams
+    shots: list[Positive]
+    base_to_new_shots: Positive = 16
+    seeds: list[Annotated[int, Field(ge=0)]]
+    datasets: Annotated[dict[str, DatasetParams], Field(min_length=1)]
+    features: FeatureParams = FeatureParams()
+    coop: CoOpParams
+
+    _root: Path = Path(".")
+
+    @property
+    def root(self):
+        """The suite's folder: artefacts are written below it."""
+        return self._root
+
+    def artefact(self, stage, dataset):
+        """Return the path of what a stage makes for a dataset."""
+        return self.root / "artefacts" / stage / f"{dataset}.safetensors"
+
+    def dataset(self, name=None):
+        """Return the name of a dataset of this suite: `name` itself, or the first one for None.
+
+        Raises `ParamsError` with the nearest valid name.
+        """
+        if name is None:
+            return next(iter(self.datasets))
+        if name not in self.datasets:
+            raise ParamsError(f"dataset {name!r} is not in params.yaml"
+                              + _nearest(name, self.datasets))
+        return name
+
+
+def load_params(path=None):
+    """Return the validated `Params` of `path`.
+
+    None stands for the file that $PROMPTSTUDY_PARAMS names, else `params.yaml` in the working
+    folder or the nearest one above it. Raises `ParamsError` listing every fault: the key, what is
+    wrong with it, and the nearest valid key.
+    """
+    path = Path(path or os.environ.get("PROMPTSTUDY_PARAMS") or _find_params())
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_describe(fault)}" for fault in error.errors())
+        raise ParamsError(f"{path} cannot be used:\n{faults}") from None
+    faults = _cross_check(params)
+    if faults:
+        raise ParamsError(f"{path} cannot be used:\n" + "\n".join(f"  {f}" for f in faults))
+    params._root = path.resolve().parent
+    return params
+
+
+def _find_params():
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params.yaml").is_file():
+            return folder / "params.yaml"
+    raise ParamsError(f"no params.yaml in {here} or above it; run this inside the project")
+
+
+def _describe(fault):
+    """Say in one line which key is wrong, why, and what would be right."""
+    key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
+    if fault["type"] == "extra_forbidden":
+        return f"{key}: unknown key" + _nearest(fault["loc"][-1], _keys_at(fault["loc"][:-1]))
+    value = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"
+    return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}{value}"
+
+
+def _keys_at(location):
+    """The keys that the block at `location` may have."""
+    model = Params
+    for part in location:
+        annotation = model.model_fields[part].annotation if isinstance(model, type) else model[1]
+        arguments = getattr(annotation, "__args__", ())
+        # a dict of blocks is stepped through by its next part, which is a name of the user's
+        model = (dict, arguments[1]) if arguments else annotation
+    return model.model_fields
+
+
+def _nearest(word, valid):
+    match = difflib.get_close_matches(str(word), list(map(str, valid)), n=1, cutoff=0)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def _cross_check(params):
+    """List the faults that lie between keys."""
+    faults = []
+    for name in params.coop.study_datasets:
+        if name not in params.datasets:
+            faults.append(f"coop.study_datasets: {name!r} is not a dataset"
+                          + _nearest(name, params.datasets))
+    needed = {*params.shots, params.base_to_new_shots, *params.coop.study_shots}
+    for shots in sorted(needed - set(params.coop.schedule.epochs)):
+        faults.append(f"coop.schedule.epochs: no number of epochs for {shots} shots")
+    for name, dataset in params.datasets.items():
+        if dataset.template.count("{}") != 1:
+            faults.append(f"datasets.{name}.template: needs {{}} once (found "
+                          f"{dataset.template!r})")
+    if len(set(params.seeds)) != len(params.seeds):
+        faults.append(f"seeds: each only once (found {params.seeds})")
+    return faults

@@ -1,0 +1,212 @@
+"""Figures of the notebooks and the report; each function returns a matplotlib figure."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+
+from .files import written_whole
+from .results import METHODS, average_over_datasets, base_to_new_table, over_seeds
+
+COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e"], strict=True))
+sns.set_theme(style="ticks", context="notebook", font_scale=0.9,
+              rc={"axes.grid": True, "grid.color": "#e6eaee", "axes.spines.top": False,
+                  "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 150,
+                  "legend.frameon": False, "svg.hashsalt": "promptstudy"})
+
+
+def save(figure, path):
+    """Save a figure as PNG, in one piece and without a date, so that equal figures are equal."""
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, bbox_inches="tight", metadata={"Software": None})
+
+
+def _grid(count, columns=4, size=(3.4, 3.2), **options):
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figure, axes = plt.subplots(rows, columns, squeeze=False, layout="constrained",
+                                figsize=(size[0] * columns, size[1] * rows), **options)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, axes.flat[:count]
+
+
+def few_shot(frame, coop_variant):
+    """Accuracy against shots, a panel for the mean over datasets and for every dataset.
+
+    Error bars are the standard deviation over seeds; methods without training are dashed lines.
+    """
+    rows = frame[(frame["protocol"] == "few_shot")
+                 & ((frame["method"] != "coop") | (frame["variant"] == coop_variant))]
+    summary = over_seeds(pd.concat([average_over_datasets(rows), rows]))
+    datasets = list(dict.fromkeys(summary["dataset"]))
+    figure, axes = _grid(len(datasets))
+    for axis, dataset in zip(axes, datasets, strict=True):
+        panel = summary[summary["dataset"] == dataset]
+        for method, label in METHODS.items():
+            line = panel[panel["method"] == method].sort_values("shots")
+            if line.empty:
+                continue
+            if (line["shots"] == 0).all():
+                axis.axhline(line["mean"].item(), color=COLOURS[method], label=label,
+                             linestyle="--" if method == "zero_shot" else ":")
+            else:
+                axis.errorbar(line["shots"], line["mean"], yerr=line["std"], marker="o",
+                              markersize=4, capsize=2.5, color=COLOURS[method], label=label)
+        axis.set_xscale("log", base=2)
+        shots = sorted(set(panel["shots"]) - {0})
+        axis.set_xticks(shots, [str(count) for count in shots])
+        axis.minorticks_off()
+        axis.set(title="mean over datasets" if dataset == "average" else dataset,
+                 xlabel="labelled images per class", ylabel="top-1 accuracy (%)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def base_to_new(frame):
+    """Base and new accuracy of every method, a panel for the mean and for every dataset."""
+    summary = base_to_new_table(frame).reset_index()
+    runs = over_seeds(frame[frame["protocol"] == "base_to_new"])
+    datasets = ["average", *dict.fromkeys(frame["dataset"])]
+    methods = [method for method in METHODS if method in set(summary["method"])]
+    figure, axes = _grid(len(datasets))
+    for axis, dataset in zip(axes, datasets, strict=True):
+        panel = summary[summary["dataset"] == dataset].set_index("method")
+        spread = runs[runs["dataset"] == dataset].set_index(["method", "subset"])["std"]
+        for place, method in enumerate(methods):
+            for offset, column in enumerate(("base", "new", "H")):
+                value = panel.loc[method, column]
+                bar = axis.bar(offset + (place - (len(methods) - 1) / 2) * 0.26, value, 0.24,
+                               color=COLOURS[method], label=METHODS[method],
+                               yerr=spread.get((method, column), 0) or None, capsize=2)
+                axis.bar_label(bar, fmt="%.0f", fontsize=7.5, color="#1d2733", padding=1)
+        axis.set_xticks(range(3), ["base", "new", "H"])
+        axis.grid(axis="x", visible=False)
+        axis.set(title="mean over datasets" if dataset == "average" else dataset,
+                 ylabel="top-1 accuracy (%)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=len(unique))
+    return figure
+
+
+def studies(frame, variants):
+    """Few-shot accuracy of CoOp's variants, a panel for every dataset that has them."""
+    rows = frame[(frame["protocol"] == "few_shot") & (frame["method"] == "coop")]
+    rows = rows[rows["variant"].isin(variants)]
+    per_dataset = rows.groupby("dataset")["variant"].nunique()
+    datasets = [name for name in per_dataset.index if per_dataset[name] == len(variants)]
+    rows = rows[rows["dataset"].isin(datasets)]
+    shared = rows.groupby("shots")["variant"].nunique()
+    rows = rows[rows["shots"].isin(shared.index[shared == len(variants)])]
+    summary = over_seeds(rows)
+    figure, axes = _grid(len(datasets), columns=3, size=(4.4, 3.4), sharex=False)
+    for axis, dataset in zip(axes, datasets, strict=True):
+        panel = summary[summary["dataset"] == dataset]
+        shots = sorted(panel["shots"].unique())
+        for count, colour in zip(shots, sns.color_palette("Oranges_d", len(shots)), strict=True):
+            line = panel[panel["shots"] == count].set_index("variant").loc[variants]
+            axis.errorbar(line["mean"], range(len(variants)), xerr=line["std"], fmt="o",
+                          capsize=2.5, color=colour, label=f"{count} shots")
+        axis.set_yticks(range(len(variants)), variants)
+        axis.invert_yaxis()
+        axis.set(title=dataset, xlabel="top-1 accuracy (%)")
+        axis.legend(fontsize=8)
+    return figure
+
+
+def training_curves(losses, learning_rates):
+    """Training loss of each setting (mean over runs) beside the learning rate of every epoch.
+
+    losses: {label: [steps, R]}; learning_rates: one value an epoch.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained",
+                                         width_ratios=[2, 1])
+    for (label, values), colour in zip(losses.items(), sns.color_palette("viridis", len(losses)),
+                                       strict=True):
+        steps = np.arange(1, len(values) + 1) / len(values)
+        mean, low, high = values.mean(1), values.min(1).values, values.max(1).values
+        left.plot(steps, mean, color=colour, label=label)
+        left.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    left.set(xlabel="share of the training done", ylabel="cross-entropy (nats)",
+             title="training loss: mean and range over seeds")
+    left.legend(fontsize=8)
+    right.plot(learning_rates, color="#0b5fa5")
+    right.set(xlabel="epoch", ylabel="learning rate", title="schedule")
+    return figure
+
+
+def prompt_layouts(tables):
+    """Draw which token stands where: `tables` is {title: list of (token text, kind)}.
+
+    Kinds: `fixed` (the same for all classes), `context` (learned), `name`.
+    """
+    colours = {"fixed": "#dfe4ea", "context": "#f6c3b7", "name": "#bcd8f0"}
+    figure, axis = plt.subplots(figsize=(10, 0.62 * len(tables) + 0.2), layout="constrained")
+    for row, (title, tokens) in enumerate(tables.items()):
+        axis.text(-0.15, row, title, ha="right", va="center")
+        for column, (text, kind) in enumerate(tokens):
+            axis.add_patch(plt.Rectangle((column, row - 0.36), 0.94, 0.72, color=colours[kind]))
+            axis.text(column + 0.47, row, text, ha="center", va="center", fontsize=8)
+    axis.set(xlim=(-2.2, max(map(len, tables.values()))), ylim=(len(tables) - 0.5, -0.5))
+    axis.axis("off")
+    return figure
+
+
+def heat_map(matrix, rows, columns, title, label):
+    """A labelled heat map of a matrix [len(rows), len(columns)]."""
+    figure, axis = plt.subplots(layout="constrained",
+                                figsize=(2.2 + 0.42 * len(columns), 1 + 0.34 * len(rows)))
+    sns.heatmap(matrix, xticklabels=columns, yticklabels=rows, cmap="rocket_r", ax=axis,
+                cbar_kws={"label": label})
+    axis.set_title(title)
+    axis.tick_params(axis="x", rotation=60)
+    return figure
+
+
+def example_predictions(examples, images=None):
+    """Draw the classes that two classifiers rank highest for a few images, as bars.
+
+    examples: dicts with `path`, `truth` and `before`, `after` = lists of (class name, percent);
+    images: the pictures themselves, or None where only their features are at hand.
+    """
+    columns = 3 if images else 2
+    figure, axes = plt.subplots(len(examples), columns, squeeze=False, layout="constrained",
+                                figsize=(3.6 * columns + 1, 1.35 * len(examples)))
+    for row, example in enumerate(examples):
+        if images:
+            axes[row, 0].imshow(images[row])
+            axes[row, 0].axis("off")
+        for axis, key in zip(axes[row, -2:], ("before", "after"), strict=True):
+            names, shares = zip(*example[key], strict=True)
+            colours = ["#3a9a78" if name == example["truth"] else "#c9d1d9" for name in names]
+            bars = axis.barh(range(len(names)), shares, color=colours)
+            axis.bar_label(bars, labels=[f"{name}  {share:.0f}%" for name, share in
+                                         zip(names, shares, strict=True)],
+                           padding=3, fontsize=8.5)
+            axis.set(xlim=(0, 160), ylim=(len(names) - 0.4, -0.6), xticks=[], yticks=[])
+            for spine in axis.spines.values():
+                spine.set_visible(False)
+            axis.grid(visible=False)
+        axes[row, -2].set_title(f"{example['path']} ({example['truth']})", fontsize=8.5,
+                                loc="left", color="#5b6875")
+        axes[row, -1].set_title("", fontsize=8.5)
+    figure.suptitle("zero-shot CLIP (left) and CoOp (right); the right class is green", fontsize=10)
+    return figure
+
+
+def class_changes(changes, count=6):
+    """The classes whose accuracy rose and fell most: {dataset: Series of points by class name}."""
+    figure, axes = _grid(len(changes), columns=3, size=(4.2, 3.6))
+    for axis, (dataset, change) in zip(axes, changes.items(), strict=True):
+        change = change.sort_values()
+        shown = change if len(change) <= 2 * count else pd.concat(
+            [change.head(count), change.tail(count)])
+        colours = ["#d1492e" if points < 0 else "#3a9a78" for points in shown]
+        axis.barh(shown.index, shown, color=colours)
+        axis.axvline(0, color="#1d2733", linewidth=0.8)
+        axis.tick_params(axis="y", labelsize=8)
+        axis.set(title=f"{dataset}: {(change > 0).sum()} classes up, {(change < 0).sum()} down",
+                 xlabel="change in accuracy (points)")
+    return figure

@@ -1,0 +1,81 @@
+"""The results table: one row per run and evaluated subset, in `reports/results.csv`."""
+
+import pandas as pd
+
+from .files import write_text
+
+COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "shots", "seed",
+           "subset", "metric", "value", "n_test")
+KEY = COLUMNS[:-2]
+METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
+           "linear_probe": "Linear probe", "coop": "CoOp"}
+
+
+def table(rows):
+    """Return the rows (dicts with all of `COLUMNS`) as a sorted DataFrame.
+
+    Values are percentages, rounded to 4 decimals. Raises `ValueError` on two rows for one run and
+    subset.
+    """
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    frame["value"] = frame["value"].astype(float).round(4)
+    if frame.duplicated(list(KEY)).any():
+        twice = frame[frame.duplicated(list(KEY))].iloc[0].to_dict()
+        raise ValueError(f"two results for one run: {twice}")
+    return frame.sort_values(list(KEY), ignore_index=True)
+
+
+def write_results(path, frame):
+    """Write the table as CSV, in one piece."""
+    write_text(path, frame.to_csv(index=False, float_format="%.4f"))
+
+
+def read_results(path):
+    """Return the table of a results.csv."""
+    return pd.read_csv(path)
+
+
+def over_seeds(frame):
+    """Return mean and standard deviation over seeds, and their number, of every setting.
+
+    The deviation is the population's, as the field reports it; columns `mean`, `std`, `seeds`.
+    """
+    by = [column for column in KEY if column != "seed"]
+    grouped = frame.groupby(by, sort=False)["value"]
+    return grouped.agg(mean="mean", std=lambda v: v.std(ddof=0), seeds="size").reset_index()
+
+
+def average_over_datasets(frame):
+    """Return the mean over datasets of each run, as rows of a dataset called `average`.
+
+    A setting counts only if every dataset of the table has it.
+    """
+    by = [column for column in KEY if column != "dataset"]
+    grouped = frame.groupby(by, sort=False)
+    averaged = grouped.agg(value=("value", "mean"), n_test=("n_test", "sum"),
+                           datasets=("dataset", "nunique")).reset_index()
+    whole = averaged[averaged["datasets"] == frame["dataset"].nunique()]
+    return whole.drop(columns="datasets").assign(dataset="average")[list(COLUMNS)]
+
+
+def base_to_new_table(frame):
+    """Return base, new and harmonic mean H per dataset, method and variant, with their averages.
+
+    Rows `average` give mean base and mean new, and H of these means, the convention of published
+    tables; their column `mean_of_h` is the other convention. Zero-shot rows have one run.
+    """
+    rows = frame[frame["protocol"] == "base_to_new"]
+    runs = rows.pivot_table(index=["dataset", "method", "variant", "seed"], columns="subset",
+                            values="value")
+    runs["H"] = harmonic_mean(runs["base"], runs["new"])
+    per_dataset = runs.groupby(["dataset", "method", "variant"], sort=False).mean()
+    average = per_dataset.groupby(["method", "variant"], sort=False).mean()
+    average["mean_of_h"] = average["H"]
+    average["H"] = harmonic_mean(average["base"], average["new"])
+    average = pd.concat({"average": average}, names=["dataset"])
+    return pd.concat([per_dataset, average])[["base", "new", "H", "mean_of_h"]]
+
+
+def harmonic_mean(base, new):
+    """Return H = 2 B N / (B + N), the summary of base-to-new."""
+    return 2 * base * new / (base + new)

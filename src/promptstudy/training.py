@@ -1,0 +1,159 @@
+"""One loop that trains many runs at once.
+
+Runs that share a schedule differ only in their images, their order and their starting point, so
+they are stacked on a leading run axis R. Losses are per run and the optimiser works elementwise,
+so each run is what it would be alone.
+"""
+
+import hashlib
+import math
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from .datasets.splits import base_and_new, few_shot_draw
+from .files import DamagedFile, load_tensors, save_tensors
+
+
+class Batch(NamedTuple):
+    """What a method's loss gets: one batch of images for each of R runs."""
+
+    index: torch.Tensor  # [R, B] place of each image among the training images
+    features: torch.Tensor  # [R, B, d] normalised global features
+    labels: torch.Tensor  # [R, B]
+
+
+def learning_rate(schedule, epoch, n_epochs):
+    """Return the learning rate of an epoch, counted from 0 (papers.md 1.4).
+
+    A constant warm-up, then lr/2 (1 + cos(pi (e - W) / E)): the cosine ends W epochs early.
+    """
+    if epoch < schedule.warmup_epochs:
+        return schedule.warmup_lr
+    progress = (epoch - schedule.warmup_epochs) / n_epochs
+    return schedule.lr / 2 * (1 + math.cos(math.pi * progress))
+
+
+def epoch_batches(n_images, batch_size, generator):
+    """Return an epoch's batches as index tensors, shuffled by `generator`.
+
+    A last short batch is dropped unless it is the only one, as in CoOp's loader (papers.md 1.3).
+    """
+    order = torch.randperm(n_images, generator=generator)
+    full = n_images // batch_size * batch_size
+    return order[:full or n_images].split(batch_size)
+
+
+def train(method, images, draws, schedule, shots, seeds, description=None):
+    """Train `method` in place and return its losses [steps, R].
+
+    images: the pack's training images; draws: their indices [R, N], one row a run; `seeds` [R]
+    order the images and pick the augmented views, independently for every run. `description`
+    names the progress bar; None shows none. Raises `FloatingPointError` naming the seed and step
+    of a loss that is not finite.
+    """
+    device = next(method.parameters()).device
+    features, labels, views = (t.to(device) for t in (images.features, images.labels, images.views))
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    optimizer = torch.optim.SGD(method.parameters(), lr=schedule.lr, momentum=schedule.momentum,
+                                weight_decay=schedule.weight_decay)
+    n_epochs, losses = schedule.epochs[shots], []
+    for epoch in tqdm(range(n_epochs), desc=description, disable=description is None):
+        optimizer.param_groups[0]["lr"] = learning_rate(schedule, epoch, n_epochs)
+        orders = zip(*(epoch_batches(draws.shape[1], schedule.batch_size, generator)
+                       for generator in generators), strict=True)
+        for order in orders:
+            index = draws.gather(1, torch.stack(order))
+            chosen = features[index]
+            if views.shape[1]:
+                view = torch.stack([torch.randint(views.shape[1], index.shape[1:], generator=g)
+                                    for g in generators])
+                chosen = views[index, view]
+            batch = Batch(index, F.normalize(chosen, dim=-1), labels[index])
+            loss = method.loss(batch)
+            _check_finite(loss, seeds, len(losses))
+            optimizer.zero_grad()
+            loss.sum().backward()
+            optimizer.step()
+            losses.append(loss.detach())
+    return torch.stack(losses).cpu()
+
+
+def _check_finite(loss, seeds, step):
+    for seed, value in zip(seeds, loss.tolist(), strict=True):
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss of seed {seed} is {value} at step {step}; "
+                                     "lower the learning rate in params.yaml")
+
+
+def train_plan(plan, build, params, pack, schedule, path, origin):
+    """Train every setting of a method's plan and save what was learned at `path`.
+
+    `build(setting, class_names)` returns the untrained method with one run a seed. Saved are the
+    tensors `SETTING/PARAMETER` [R, ...] of the learned parameters and `SETTING/losses` [steps, R],
+    with `origin`. Each setting is kept on disk as soon as it is trained: after a crash the next
+    call goes on with the next setting. Returns the tensors.
+    """
+    folder = params.root / ".work" / path.parent.name / path.stem
+    code = code_sha256()
+    tensors = {}
+    for number, setting in enumerate(plan, start=1):
+        description = f"{pack.origin['dataset']} {setting.key} ({number}/{len(plan)})"
+
+        def compute(setting=setting, description=description):
+            draws, names = training_draws(params, pack, setting)
+            method = build(setting, names)
+            losses = train(method, pack.train, draws, schedule, setting.shots, params.seeds,
+                           description)
+            learned = {n: p.detach() for n, p in method.named_parameters() if p.requires_grad}
+            return {**learned, "losses": losses}
+
+        kept_at = folder / f"{setting.key.replace('/', '_')}.safetensors"
+        learned = kept(kept_at, {**origin, "setting": setting.key, "code": code}, compute)
+        tensors |= {f"{setting.key}/{name}": tensor for name, tensor in learned.items()}
+    save_tensors(path, tensors, origin)
+    shutil.rmtree(folder)
+    return tensors
+
+
+def training_draws(params, pack, setting):
+    """Return `(indices [R, N] of each seed's training images, class names)` of a setting.
+
+    Base-to-new draws over all classes and then keeps the base ones, so that its images are those
+    of the few-shot run with the same seed.
+    """
+    draws = torch.stack([few_shot_draw(pack.train.labels, pack.val.labels, setting.shots, seed)[0]
+                         for seed in params.seeds])
+    names = pack.class_names
+    if setting.protocol == "base_to_new":
+        base, _ = base_and_new(len(names))
+        names = names[:len(base)]
+        draws = torch.stack([draw[pack.train.labels[draw] < len(base)] for draw in draws])
+    return draws, names
+
+
+def code_sha256():
+    """Return the SHA-256 of this package's source: what a half-finished training depends on."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def kept(path, origin, compute):
+    """Return the tensors that `compute()` gives, kept at `path` so that a crash loses nothing.
+
+    A sound file made from the same `origin` is loaded instead; any other is replaced.
+    """
+    if path.exists():
+        try:
+            return load_tensors(path, expected=origin)[0]
+        except DamagedFile:
+            path.unlink()
+    tensors = compute()
+    save_tensors(path, tensors, origin)
+    return tensors

@@ -1,0 +1,136 @@
+"""A suite small enough for unit tests: drawn pictures and a random CLIP of two layers."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.model import set_model_preprocess_cfg
+from open_clip.transform import PreprocessCfg
+from PIL import Image
+from safetensors.torch import save_file
+
+from promptstudy.clip.backbone import load_backbone
+from promptstudy.files import file_sha256
+from promptstudy.params import load_params
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+CLASSES = ["red disc", "green disc", "blue square", "yellow square", "striped", "checked", "plain"]
+
+VIT = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
+RESNET = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 64}
+TIMM = {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "timm_proj": "linear",
+        "image_size": 64}
+
+PARAMS = """\
+suite: tiny
+data_root: images
+backbone: {name: "local-dir:data/clip"}
+shots: [1, 2]
+base_to_new_shots: 2
+seeds: [1, 2]
+datasets:
+  shapes: {images: shapes, template: "a drawing of {}."}
+  figures: {images: figures/pictures, split: figures/split_zhou_Figures.json}
+features: {batch_size: 16, views: 2, local_grid: 2}
+coop:
+  few_shot: {n_ctx: 4}
+  base_to_new: {n_ctx: 4}
+  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_suite(tmp_path_factory):
+    """The folder of a whole suite; read only, except for what runs write into its `artefacts`.
+
+    `shapes` is one folder a class, `figures` comes with a split file. Copy it (`own_suite`) to
+    change anything.
+    """
+    root = tmp_path_factory.mktemp("suite")
+    (root / "params.yaml").write_text(PARAMS)
+    save_clip(root / "data" / "clip", VIT)
+    draw_pictures(root / "images" / "shapes", CLASSES, count=10)
+    pictures = root / "images" / "figures" / "pictures"
+    draw_pictures(pictures, CLASSES[:6], count=8, seed=1)
+    items = {"train": range(4), "val": range(4, 6), "test": range(6, 8)}
+    split = {name: [[f"{c}/{i:03d}.png", label, c.replace(" ", "_")]
+                    for label, c in enumerate(CLASSES[:6]) for i in numbers]
+             for name, numbers in items.items()}
+    (pictures.parent / "split_zhou_Figures.json").write_text(json.dumps(split))
+    return root
+
+
+@pytest.fixture
+def own_suite(tiny_suite, tmp_path):
+    """A copy of the tiny suite that a test may change."""
+    return Path(shutil.copytree(tiny_suite, tmp_path / "suite",
+                                ignore=shutil.ignore_patterns("artefacts", "packs")))
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_suite):
+    """The tiny suite's frozen CLIP."""
+    params = load_params(tiny_suite / "params.yaml")
+    return load_backbone(params.backbone.name, root=params.root)
+
+
+def changed(params, **values):
+    """Return `Params` with some blocks replaced (and the same root)."""
+    copy = params.model_copy(update=values)
+    copy._root = params.root
+    return copy
+
+
+def make_clip(vision, seed=0):
+    """Return a random open_clip model with that image tower and two layers of text."""
+    config = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": {
+        "context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}}
+    torch.manual_seed(seed)
+    model = open_clip.CLIP(**config).eval()
+    set_model_preprocess_cfg(model, asdict(PreprocessCfg(size=vision["image_size"])))
+    return model, config
+
+
+def save_clip(folder, vision, seed=0):
+    """Write a random model as the `local-dir:` folder that `load_backbone` reads."""
+    model, config = make_clip(vision, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+    weights = folder / "open_clip_model.safetensors"
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights)
+    (folder / "build.json").write_text(json.dumps({"weights_sha256": file_sha256(weights)}))
+
+
+def draw_pictures(folder, classes, count, seed=0):
+    """Draw `count` pictures of 40 x 48 pixels for each class, into one folder a class."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            Image.fromarray(picture(name, rng)).save(folder / name / f"{number:03d}.png")
+
+
+def picture(name, rng):
+    """Return one noisy picture [40, 48, 3] (uint8) of a class."""
+    colours = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220),
+               "yellow": (220, 220, 30)}
+    word, shape = ([*name.split(), ""])[:2]
+    y, x = np.mgrid[:40, :48]
+    centre_y, centre_x, size = rng.integers(14, 26), rng.integers(16, 32), rng.integers(8, 13)
+    inside = {
+        "disc": (y - centre_y) ** 2 + (x - centre_x) ** 2 < size ** 2,
+        "square": (abs(y - centre_y) < size) & (abs(x - centre_x) < size),
+    }.get(shape)
+    if inside is None:
+        inside = {"striped": y // 4 % 2 == 0, "checked": (y // 8 + x // 8) % 2 == 0,
+                  "plain": np.zeros((40, 48), bool)}[word]
+    canvas = np.where(inside[..., None], colours.get(word, (240, 240, 240)), (90, 90, 90))
+    return (canvas + rng.normal(0, 12, (40, 48, 3))).clip(0, 255).astype(np.uint8)
