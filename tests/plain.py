@@ -8,6 +8,9 @@ import open_clip
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
+# the towers of tests are small: a second thread does not help, and on a busy machine it costs
+torch.set_num_threads(1)
+
 TOKENIZER = open_clip.get_tokenizer("RN50")
 VISION = CLIPVisionCfg(layers=1, width=32, head_width=16, patch_size=16, image_size=32)
 POCKET = {"dim": 192, "width": 256, "heads": 4, "layers": 4}  # the pocket CLIP's text tower

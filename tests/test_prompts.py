@@ -5,7 +5,12 @@ import torch
 from plain import TOKENIZER, difference, plain_prompts, small_clip
 from torch.nn import functional as F
 
-from promptstudy.clip.prompts import PromptLayout, initial_contexts, nearest_words
+from promptstudy.clip.prompts import (
+    PromptLayout,
+    initial_contexts,
+    layout_tokens,
+    nearest_words,
+)
 from promptstudy.clip.text import TextEncoder
 from promptstudy.params import ContextParams
 
@@ -47,6 +52,20 @@ def test_the_first_half_of_an_odd_context_is_the_shorter_one(encoder):
     layout = PromptLayout(encoder, ["cat"], ContextParams(n_ctx=5, position="middle"))
     assert layout.n_shared == 2
     assert layout.slots[0].tolist() == [-1, 2, 3, 4, -1, -1]
+
+
+@pytest.mark.parametrize(("position", "expected"), [
+    ("end", "SOS v1 v2 v3 great white shark . EOT"),
+    ("middle", "SOS v1 great white shark v2 v3 . EOT"),
+    ("front", "SOS great white shark v1 v2 v3 . EOT")])
+@pytest.mark.parametrize("class_specific", [False, True])
+def test_the_tokens_of_a_layout_are_named_in_order(position, expected, class_specific, encoder):
+    context = ContextParams(n_ctx=3, position=position, class_specific=class_specific)
+    pairs = layout_tokens(encoder, "great white shark", context)
+    assert " ".join(text for text, _ in pairs) == expected
+    kinds = {text: kind for text, kind in pairs}
+    assert [kinds[t] for t in ("SOS", "v2", "white", ".", "EOT")] == [
+        "fixed", "context", "name", "fixed", "fixed"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "Boeing 737-800", "yorkshire terrier", "it's"])
@@ -118,7 +137,8 @@ def test_initial_words_must_be_as_many_tokens_as_context_vectors(encoder):
         initial_contexts(encoder, layout, context, [1])
 
 
-def test_the_nearest_word_of_a_words_embedding_is_the_word(encoder):
+def test_the_nearest_word_of_a_words_embedding_is_the_word():
+    encoder = TextEncoder(small_clip(width=256), TOKENIZER)
     words = ["photo", "shark", "the"]
     tokens = torch.tensor([TOKENIZER.encode(word)[0] for word in words])
     found = nearest_words(encoder, encoder.token_embedding(tokens), count=3)

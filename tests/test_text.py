@@ -199,5 +199,4 @@ def test_a_training_step_needs_ten_times_fewer_operations_than_the_plain_form(to
     plain = operations(functools.partial(plain_encode, shapes_only),
                        plain_prompts(model, names, contexts[0], "end"))
     fast = operations(copy.deepcopy(encoder).to("meta"), layout(contexts))
-    print(plain / fast)
     assert plain > 10 * fast

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 
 from .files import DamagedFile, save_tensors, write_text
@@ -28,7 +29,9 @@ def notebook(args):
     from .notebooks import run_notebook
     params = load_params(args.params)
     name = Path(args.notebook).stem
-    values = {"params_file": str(params.root / "params.yaml")}
+    # through the environment, so that no path of this machine gets into the page
+    os.environ["PROMPTSTUDY_PARAMS"] = str(params.root / "params.yaml")
+    values = {}
     if args.dataset:
         values["dataset"] = params.dataset(args.dataset)
         name = f"{name}-{args.dataset}"
@@ -54,10 +57,10 @@ def linear_probe(args):
 
 
 def report(args):
-    """Write reports/index.html, the page to open first."""
-    from .report import write_index
+    """Write reports/index.html, the page to open first, and the README's table."""
+    from .report import write_report
     params = load_params(args.params)
-    print(f"report: {write_index(params)}")
+    print(f"report: {write_report(params)}")
 
 
 def packs(args):

@@ -64,8 +64,14 @@ def tensors_sha256(tensors):
     return digest.hexdigest()
 
 
+def _plain(value):
+    """Return `value` as JSON gives it back: lists for tuples, text for keys."""
+    return json.loads(json.dumps(value))
+
+
 def _seal(tensors, origin):
     """Return the one metadata entry of a tensor file; safetensors writes several in any order."""
+    origin = _plain(origin)
     digest = hashlib.sha256(tensors_sha256(tensors).encode())
     digest.update(json.dumps(origin, sort_keys=True).encode())
     return {"record": json.dumps({"origin": origin, "sha256": digest.hexdigest()}, sort_keys=True)}
@@ -104,7 +110,7 @@ def load_tensors(path, expected=None):
     if not intact:
         raise DamagedFile(f"{path} has changed since it was written: its SHA-256 does not fit; "
                           "delete it and make it again")
-    for key, value in (expected or {}).items():
+    for key, value in _plain(expected or {}).items():
         if origin.get(key) != value:
             raise DamagedFile(f"{path} was made with {key} = {origin.get(key)!r}, "
                               f"this run has {key} = {value!r}; delete it and make it again")

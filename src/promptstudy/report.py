@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pandas as pd
-
 from .claims import claims
 from .files import file_sha256, write_text
 from .notebooks import render
@@ -18,18 +16,22 @@ PAGES = {
     "08_figures": "the figures of this page and the paper's claims"}
 
 
-def write_index(params):
-    """Write reports/index.html from results.csv and return its path."""
+def write_report(params):
+    """Write reports/index.html and reports/results.md from results.csv; return the first's path.
+
+    results.md is the small table that the README shows.
+    """
     reports = params.root / "reports"
     results = read_results(reports / "results.csv")
     seeds = ", ".join(map(str, params.seeds))
     backbone = ", ".join(results["backbone"].unique())
     scope = f"suite {params.suite}, backbone {backbone}, seeds {seeds}; data: results.csv"
+    main = _without_studies(results, params)
     page = render(
         "index.html", suite=params.suite, backbone=backbone, seeds=seeds,
         about=_about(params), few_shot=_few_shot_tables(results),
-        base_to_new=_base_to_new(results), base_to_new_shots=params.base_to_new_shots,
-        claims=_html(claims(results, params)), pages=_pages(params),
+        base_to_new=_html(_base_to_new(results), 3), base_to_new_shots=params.base_to_new_shots,
+        claims=_html(claims(results, params), 3), pages=_pages(params),
         captions={
             "few_shot": "Accuracy against labelled images per class; error bars are the standard "
                         f"deviation over seeds. Stage figures; {scope}.",
@@ -39,35 +41,59 @@ def write_index(params):
                        f"words. Stage figures; {scope}."},
         provenance=_provenance(params))
     write_text(reports / "index.html", page)
+    tables = [_markdown(_few_shot(main, "average")),
+              _markdown(_base_to_new(main).query("dataset == 'average'").drop(columns="dataset"))]
+    write_text(reports / "results.md", "\n".join(tables))
     return reports / "index.html"
 
 
+def _without_studies(results, params):
+    """The rows of every protocol's main variant."""
+    main = {"few_shot": params.coop.few_shot.label, "base_to_new": params.coop.base_to_new.label}
+    return results[(results["method"] != "coop")
+                   | (results["variant"] == results["protocol"].map(main))]
+
+
 def _few_shot_tables(results):
+    names = {"average": "Mean over datasets"} | {name: name for name in results["dataset"].unique()}
+    return [(title, _html(_few_shot(results, name), 2)) for name, title in names.items()]
+
+
+def _few_shot(results, dataset):
+    """Few-shot accuracy of a dataset or of `average`: a row a variant, a column a shot count."""
     rows = results[results["protocol"] == "few_shot"]
-    summary = over_seeds(pd.concat([average_over_datasets(rows), rows]))
+    rows = (average_over_datasets(rows) if dataset == "average"
+            else rows[rows["dataset"] == dataset])
+    summary = over_seeds(rows)
     summary["cell"] = [f"{row.mean:.1f}" + (f" ± {row.std:.1f}" if row.seeds > 1 else "")
                        for row in summary[["mean", "std", "seeds"]].itertuples()]
-    tables = []
-    for dataset in ["average", *rows["dataset"].unique()]:
-        wide = summary[summary["dataset"] == dataset].pivot(
-            index=["method", "variant"], columns="shots", values="cell").fillna("")
-        wide = wide.reindex([key for method in METHODS for key in wide.index if key[0] == method])
-        wide.columns = ["no images" if shots == 0 else f"{shots} shots" for shots in wide.columns]
-        wide = wide.rename(index=METHODS, level="method").reset_index()
-        title = "Mean over datasets" if dataset == "average" else dataset
-        tables.append((title, _html(wide)))
-    return tables
+    wide = summary.pivot(index=["method", "variant"], columns="shots", values="cell").fillna("")
+    wide = wide.reindex([key for method in METHODS for key in wide.index if key[0] == method])
+    wide.columns = ["no images" if shots == 0 else "1 shot" if shots == 1 else f"{shots} shots"
+                    for shots in wide.columns]
+    return wide.rename(index=METHODS, level="method").reset_index()
 
 
 def _base_to_new(results):
-    wide = base_to_new_table(results).round(1).reset_index()
+    """Base, new and H: the mean over datasets first, methods in their usual order."""
+    wide = base_to_new_table(results).round(1).reset_index().rename_axis(columns=None)
+    order = {name: place for place, name in enumerate(("average", *results["dataset"].unique()))}
+    places = {method: place for place, method in enumerate(METHODS)}
+    wide = wide.sort_values(["dataset", "method"],
+                            key=lambda column: column.map({**order, **places}))
     wide["method"] = wide["method"].map(METHODS)
     wide = wide.rename(columns={"mean_of_h": "mean of H"})
-    return _html(wide.astype(object).where(wide.notna(), ""))
+    return wide.astype(object).where(wide.notna(), "")
 
 
-def _html(frame):
-    return frame.to_html(index=False, border=0, float_format=lambda value: f"{value:.1f}")
+def _html(frame, text_columns):
+    return frame.to_html(index=False, border=0, classes=f"text{text_columns}",
+                         float_format=lambda value: f"{value:.1f}")
+
+
+def _markdown(frame):
+    lines = [frame.columns, ["---"] * len(frame.columns), *frame.astype(str).values]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _pages(params):

@@ -60,6 +60,10 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
         if name not in open_clip.list_models():
             raise ValueError(f"backbone {name!r} is not an open_clip model; "
                              "open_clip.list_models() lists them")
+        known = open_clip.list_pretrained_tags_by_model(name)
+        if pretrained and not (open_clip.is_pretrained_cfg(name, pretrained)
+                               or Path(pretrained).is_file()):
+            raise ValueError(f"{pretrained!r} is neither a file nor weights of {name!r}: {known}")
         source, label = name, name if pretrained is None else f"{name}/{pretrained}"
     with warnings.catch_warnings():
         # open_clip only warns here, but the wrong activation costs several points of accuracy.
@@ -68,9 +72,10 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
             model, _, preprocess = open_clip.create_model_and_transforms(
                 source, pretrained=pretrained, device=device)
         except UserWarning:
-            raise ValueError(
-                f"the weights {pretrained!r} of {name!r} were trained with the other activation: "
-                f"use {name}-quickgelu (or drop -quickgelu from the name)") from None
+            plain = name.removesuffix("-quickgelu")
+            other = plain if plain != name else f"{name}-quickgelu"
+            raise ValueError(f"the weights {pretrained!r} were trained with another activation "
+                             f"than {name!r} has: use {other!r}") from None
     model.eval().requires_grad_(False)
     tokenizer = open_clip.get_tokenizer(source)
     return Backbone(label, model, preprocess, tokenizer, model.logit_scale.exp().item())

@@ -107,7 +107,9 @@ def nearest_words(encoder, vectors, count=1):
 
     Distance is Euclidean, between context vectors and token embeddings (papers.md 2.e).
     """
-    distances = torch.cdist(vectors, encoder.token_embedding.weight)
+    # the default takes distances from a matrix product, which is not 0 for equal vectors
+    distances = torch.cdist(vectors, encoder.token_embedding.weight,
+                            compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distances.topk(count, largest=False)
     return [[(encoder.tokenizer.decode([token]).strip(), distance)
              for token, distance in zip(tokens, row, strict=True)]

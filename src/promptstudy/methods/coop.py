@@ -48,7 +48,7 @@ class CoOp(nn.Module):
         if context.class_specific and contexts.shape[1] != len(class_names):
             raise ValueError(f"class-specific contexts of {contexts.shape[1]} classes cannot be "
                              f"used for {len(class_names)} others")
-        self.contexts = nn.Parameter(contexts.to(encoder.device))
+        self.contexts = nn.Parameter(contexts.to(encoder.device, copy=True))
 
     def class_features(self):
         """Return normalised text features [R, C, d] of the prompts."""

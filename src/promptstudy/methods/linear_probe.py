@@ -44,8 +44,10 @@ def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
     model = probe(best)[1]
     weight = torch.zeros(n_classes, features.shape[1])
     bias = torch.full((n_classes,), -torch.inf)  # a class without an image is never predicted
-    weight[model.classes_] = torch.from_numpy(model.coef_).float()
-    bias[model.classes_] = torch.from_numpy(model.intercept_).float()
+    rows, offsets = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
+    if len(model.classes_) == 2:  # scikit-learn gives one row: the second class over the first
+        rows, offsets = (torch.cat([torch.zeros_like(t), t]) for t in (rows, offsets))
+    weight[model.classes_], bias[model.classes_] = rows.float(), offsets.float()
     return weight, bias, 10**best
 
 

@@ -1,0 +1,29 @@
+# make repro | make test | make lab: each sets up what it needs first, once.
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: repro test lab
+repro: .work/installed .work/pulled
+	@python -m promptstudy check
+	dvc repro
+	@echo "Report: $(CURDIR)/reports/index.html"
+
+test: .work/installed .work/pulled
+	python -m pytest -q
+
+lab: .work/installed .work/pulled
+	jupyter lab notebooks
+
+# The pinned packages and this one, in .venv. Installed again only when the pins change.
+.work/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@mkdir -p .work && touch $@
+
+# The embedded data (data.dvc) out of the remote inside this repository; no network.
+.work/pulled: .work/installed data.dvc
+	dvc pull --quiet --force data.dvc
+	@touch $@

@@ -1,0 +1,67 @@
+"""How the pocket suite's training schedule was chosen: on validation images, never on test images.
+
+    python benchmarks/choose_schedule.py
+
+Trains CoOp on the few-shot draws of each dataset for a grid of learning rates and batch sizes, and
+scores each on the validation images: all classes for few-shot, base classes for base-to-new. New
+classes and test images are not looked at. Needs the features stage (`dvc repro features`), takes
+about half an hour on two cores, and writes benchmarks/choose_schedule.csv.
+"""
+
+import itertools
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch.nn import functional as F
+
+from promptstudy.clip.backbone import load_backbone
+from promptstudy.clip.text import TextEncoder
+from promptstudy.datasets.packs import FeaturePack
+from promptstudy.evaluation import top1
+from promptstudy.methods.coop import CoOp
+from promptstudy.params import Setting, load_params
+from promptstudy.training import train, training_draws
+
+LEARNING_RATES = (0.02, 0.1, 0.5, 2.0)
+BATCH_SIZES = (32, 128)
+SHOTS = (1, 4, 16)
+
+
+def validation_accuracy(params, pack, backbone, encoder, setting, schedule):
+    """Return the validation accuracy [R] of one setting, over the classes it was trained on."""
+    draws, names = training_draws(params, pack, setting)
+    method = CoOp(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds)
+    train(method, pack.train, draws, schedule, setting.shots, params.seeds)
+    seen = pack.val.labels < len(names)
+    predicted = method.predict(F.normalize(pack.val.features[seen], dim=-1))
+    return top1(predicted, pack.val.labels[seen])
+
+
+def main():
+    params = load_params()
+    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
+    encoder = TextEncoder(backbone.model, backbone.tokenizer)
+    settings = [Setting("few_shot", params.coop.few_shot, shots) for shots in SHOTS]
+    settings.append(Setting("base_to_new", params.coop.base_to_new, params.base_to_new_shots))
+    rows = []
+    for name, lr, batch_size, setting in itertools.product(
+            params.datasets, LEARNING_RATES, BATCH_SIZES, settings):
+        pack = FeaturePack.load(params.artefact("features", name))
+        schedule = params.coop.schedule.model_copy(update={"lr": lr, "batch_size": batch_size})
+        try:
+            accuracy = validation_accuracy(params, pack, backbone, encoder, setting, schedule)
+        except FloatingPointError:
+            accuracy = torch.full((len(params.seeds),), torch.nan)
+        rows.append({"dataset": name, "setting": setting.key, "lr": lr, "batch_size": batch_size,
+                     "epochs": schedule.epochs[setting.shots],
+                     "val_accuracy": round(accuracy.mean().item(), 2),
+                     "std": round(accuracy.std(correction=0).item(), 2)})
+        print(*rows[-1].values(), sep="\t", flush=True)
+    table = pd.DataFrame(rows)
+    table.to_csv(Path(__file__).with_suffix(".csv"), index=False)
+    print(table.pivot_table(index=["lr", "batch_size"], columns="setting", values="val_accuracy"))
+
+
+if __name__ == "__main__":
+    main()

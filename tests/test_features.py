@@ -1,0 +1,341 @@
+"""Feature packs and their extraction: precision, damage, other origins, interruption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import VIT, changed, draw_pictures, save_clip
+from torch.nn import functional as F
+
+from promptstudy import features as module
+from promptstudy.clip.backbone import load_backbone
+from promptstudy.clip.image_features import encode_images, pool_grid, training_view
+from promptstudy.datasets.images import load_image
+from promptstudy.datasets.packs import FeaturePack, compact, expand
+from promptstudy.datasets.splits import DatasetError
+from promptstudy.features import build_packs, extract, features, pack_path
+from promptstudy.files import DamagedFile, load_tensors, save_tensors
+from promptstudy.params import DatasetParams, load_params
+
+
+def load(root):
+    return load_params(root / "params.yaml")
+
+
+@pytest.fixture
+def pack(tiny_suite, tiny_backbone, tmp_path):
+    """A freshly extracted pack of the figures."""
+    return extract(load(tiny_suite), "figures", tiny_backbone, tmp_path)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """Extraction that is written in five shards (24, 12 and 12 images)."""
+    monkeypatch.setattr(module, "SHARD", 10)
+
+
+def cosine_error(a, b):
+    return (1 - F.cosine_similarity(a.double(), b.double(), dim=-1)).max().item()
+
+
+# precision
+
+
+@pytest.mark.parametrize("d", [16, 192, 512, 1000, 1024])
+def test_compact_form_is_precise(d):
+    generator = torch.Generator().manual_seed(d)
+    vectors = torch.randn(500, d, generator=generator)
+    assert cosine_error(expand(*compact(vectors)), vectors) < 1e-4
+    outlier = vectors.clone()
+    outlier[:, d // 3] = 0.7 * d ** 0.5  # as some dimensions of CLIP's ViTs are
+    assert cosine_error(expand(*compact(outlier)), outlier) < 1e-4
+    for scale in (1e-6, 1e6):
+        assert cosine_error(expand(*compact(vectors * scale)), vectors) < 1e-4
+
+
+def test_compact_form_has_a_bound_for_any_vector():
+    generator = torch.Generator().manual_seed(0)
+    heavy = torch.randn(2000, 64, generator=generator) ** 7
+    assert cosine_error(expand(*compact(heavy)), heavy) < 2.5e-4
+    assert torch.equal(expand(*compact(torch.zeros(2, 64))), torch.zeros(2, 64))
+
+
+def test_pack_holds_the_features_of_the_images(pack, tiny_suite, tiny_backbone):
+    folder = tiny_suite / "images" / "figures" / "pictures"
+    model = tiny_backbone.model
+    view = training_view(model)
+    for n, (path, digest) in enumerate(zip(pack.train.paths, pack.train.digests, strict=True)):
+        image = load_image(folder / path)
+        pictures = [tiny_backbone.preprocess(image),
+                    *(view(image, int(digest[:15], 16) + v) for v in range(2))]
+        whole, local = encode_images(model, torch.stack(pictures))
+        assert cosine_error(pack.train.features[n], whole[0]) < 1e-6
+        assert cosine_error(pack.train.local[n], pool_grid(local[:1], 2)[0]) < 1e-4
+        assert cosine_error(pack.train.views[n], whole[1:]) < 1e-4
+    assert pack.train.labels.tolist() == [label for label in range(6) for _ in range(4)]
+    assert pack.class_names[3] == "yellow square"
+    assert (len(pack.train), len(pack.val), len(pack.test)) == (24, 12, 12)
+    assert pack.val.views.shape == (12, 0, 16)
+    assert {tensor.dtype for tensor in (pack.train.features, pack.train.local, pack.train.views)
+            } == {torch.float32}
+
+
+def test_saved_and_loaded_pack_is_the_same(pack, tmp_path):
+    pack.save(tmp_path / "pack.safetensors")
+    loaded = FeaturePack.load(tmp_path / "pack.safetensors", pack.origin)
+    for split in ("train", "val", "test"):
+        mine, other = getattr(pack, split), getattr(loaded, split)
+        for name in ("features", "labels", "local", "views"):
+            assert torch.equal(getattr(mine, name), getattr(other, name))
+        assert (mine.paths, mine.digests) == (other.paths, other.digests)
+    loaded.save(tmp_path / "again.safetensors")
+    assert ((tmp_path / "pack.safetensors").read_bytes()
+            == (tmp_path / "again.safetensors").read_bytes())
+
+
+def test_views_depend_on_the_image_alone(pack, own_suite, tiny_backbone, tmp_path):
+    """Other names, another order and another batch size give the same views up to rounding."""
+    old = own_suite / "images" / "figures" / "pictures"
+    for path in pack.train.paths:
+        target = own_suite / "images" / "mine" / "train" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (old / path).rename(target.with_stem(f"{9 - int(target.stem)}"))
+    draw_pictures(own_suite / "images" / "mine" / "test", ["red disc"], count=1, seed=3)
+    params = load(own_suite)
+    params = changed(params, datasets={"mine": DatasetParams(images="mine")},
+                     features=params.features.model_copy(update={"batch_size": 5}))
+    other = extract(params, "mine", tiny_backbone, tmp_path / "other")
+    assert len(other.val) == 0 and other.val.features.shape == (0, 16) and other.val.paths == []
+    where = {digest: n for n, digest in enumerate(other.train.digests)}
+    order = [where[digest] for digest in pack.train.digests]
+    assert order != sorted(order)
+    assert cosine_error(other.train.views[order], pack.train.views) < 1e-4
+    assert cosine_error(other.train.features[order], pack.train.features) < 1e-6
+
+
+def test_no_views(tiny_suite, tiny_backbone, tmp_path):
+    params = load(tiny_suite)
+    params = changed(params, features=params.features.model_copy(update={"views": 0}))
+    pack = extract(params, "figures", tiny_backbone, tmp_path)
+    assert pack.train.views.shape == (24, 0, 16)
+
+
+def test_features_that_are_not_finite_are_refused(own_suite, tmp_path):
+    backbone = load_backbone("local-dir:data/clip", root=own_suite)
+    with torch.no_grad():
+        backbone.model.visual.proj[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="features that are not finite"):
+        extract(load(own_suite), "figures", backbone, tmp_path)
+
+
+# damage
+
+
+def flipped_places(content):
+    """Bits to flip: every byte of the header once, and places in each tensor's values."""
+    header = 8 + int.from_bytes(content[:8], "little")
+    yield from ((place, place % 8) for place in range(header))
+    step = max(1, (len(content) - header) // 200)
+    yield from ((place, place % 8) for place in range(header, len(content), step))
+
+
+def test_every_flipped_bit_is_noticed(pack, tmp_path):
+    path = tmp_path / "pack.safetensors"
+    pack.save(path)
+    content = path.read_bytes()
+    for place, bit in flipped_places(content):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedFile, match="pack.safetensors .*make it again"):
+            FeaturePack.load(path)
+
+
+@pytest.mark.parametrize("length", [0, 7, 100, -1])
+def test_cut_pack_is_noticed(pack, tmp_path, length):
+    path = tmp_path / "pack.safetensors"
+    pack.save(path)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(DamagedFile, match="cannot be read"):
+        FeaturePack.load(path)
+
+
+def test_same_tensors_give_the_same_bytes_in_any_process(tmp_path):
+    """safetensors writes several metadata entries in an order that changes by process."""
+    code = ("import sys, torch; from promptstudy.files import save_tensors; "
+            "save_tensors(sys.argv[1], {'b': torch.ones(2), 'a': torch.zeros(3)}, "
+            "{'y': 1, 'x': {2: (1, 2), 10: 'a'}})")
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.safetensors"], check=True)
+    for n in range(10):
+        save_tensors(tmp_path / f"{n}.safetensors", {"a": torch.zeros(3), "b": torch.ones(2)},
+                     {"x": {2: (1, 2), 10: "a"}, "y": 1})
+        assert ((tmp_path / f"{n}.safetensors").read_bytes()
+                == (tmp_path / "a.safetensors").read_bytes())
+    assert load_tensors(tmp_path / "a.safetensors", {"x": {2: (1, 2), 10: "a"}})[1]["y"] == 1
+
+
+# other origins
+
+
+def test_pack_of_another_class_list_is_refused(pack, tmp_path):
+    pack.save(tmp_path / "pack.safetensors")
+    with pytest.raises(DamagedFile, match="was made with class_names = "):
+        FeaturePack.load(tmp_path / "pack.safetensors", {"class_names": pack.class_names[::-1]})
+
+
+def without_images(params):
+    return changed(params, data_root=None)
+
+
+def test_stored_pack_is_used_without_images(own_suite, tiny_backbone):
+    params = load(own_suite)
+    build_packs(params, ["figures"])
+    pack, report = features(without_images(params), "figures", tiny_backbone)
+    assert (report.source, report.n_images, report.agrees) == ("pack", 48, None)
+    assert pack.train.features.shape == (24, 16)
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"views": 3}, "made with views = 2, this run has views = 3"),
+    ({"local_grid": 1}, "made with local_grid = 2, this run has local_grid = 1")])
+def test_stored_pack_of_other_settings_is_refused(own_suite, tiny_backbone, settings, message):
+    params = load(own_suite)
+    build_packs(params, ["figures"])
+    other = changed(params, features=params.features.model_copy(update=settings))
+    with pytest.raises(DamagedFile, match=message):
+        features(without_images(other), "figures", tiny_backbone)
+
+
+def test_stored_pack_of_another_image_tower_is_refused(own_suite, tiny_backbone):
+    params = load(own_suite)
+    build_packs(params, ["figures"])
+    save_clip(own_suite / "data" / "clip", VIT, seed=1)
+    other = load_backbone("local-dir:data/clip", root=own_suite)
+    with pytest.raises(DamagedFile, match=f"image_fingerprint = '{tiny_backbone.image_fingerprint}"
+                                          f"', this run has image_fingerprint = "):
+        features(without_images(params), "figures", other)
+    pack, report = features(params, "figures", other)  # from the images it works, uncompared
+    assert pack.origin["image_fingerprint"] == other.image_fingerprint and not report.compared
+
+
+def test_neither_images_nor_pack(own_suite, tiny_backbone):
+    with pytest.raises(DatasetError, match="no features for dataset 'figures'.*run `dvc pull` .* "
+                                           "or set data_root"):
+        features(without_images(load(own_suite)), "figures", tiny_backbone)
+
+
+def test_images_are_compared_with_the_stored_pack(own_suite, tiny_backbone):
+    params = load(own_suite)
+    assert features(params, "figures", tiny_backbone)[1].agrees is None
+    build_packs(params, ["figures"])
+    report = features(params, "figures", tiny_backbone)[1]
+    assert report.agrees and report.largest_error < 1e-6
+    changed_path = own_suite / "images" / "figures" / "pictures" / "striped" / "003.png"
+    load_image(changed_path).rotate(90).save(changed_path)
+    with pytest.warns(UserWarning, match="the images of figures do not give .* 1 images differ"):
+        report = features(params, "figures", tiny_backbone)[1]
+    assert report.differing_images == ("striped/003.png",) and report.agrees is False
+
+
+def test_other_features_of_the_same_images_are_reported(own_suite, tiny_backbone):
+    params = load(own_suite)
+    build_packs(params, ["figures"])
+    path = pack_path(params, "figures")
+    tensors, origin = load_tensors(path)
+    tensors["test.features"] = tensors["test.features"].roll(1, 0)
+    save_tensors(path, tensors, origin)
+    with pytest.warns(UserWarning, match="0 images differ, the largest difference"):
+        report = features(params, "figures", tiny_backbone)[1]
+    assert report.largest_error > 0.01 and not report.differing_images
+
+
+# interruption
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_interrupted_extraction_goes_on(tiny_suite, tiny_backbone, tmp_path, monkeypatch,
+                                        small_shards):
+    params = load(tiny_suite)
+    expected = tmp_path / "whole" / "figures.safetensors"
+    extract(params, "figures", tiny_backbone, expected.parent)
+    assert [path.name for path in expected.parent.iterdir()] == [expected.name]
+
+    encode, calls = module._encode_batch, []
+
+    def fragile(*arguments):
+        calls.append(None)
+        if len(calls) == 3:
+            raise Interrupted
+        return encode(*arguments)
+
+    monkeypatch.setattr(module, "_encode_batch", fragile)
+    with pytest.raises(Interrupted):
+        extract(params, "figures", tiny_backbone, tmp_path / "cut")
+    shards = tmp_path / "cut" / "figures"
+    assert sorted(path.name for path in shards.iterdir()) == [
+        "train-00000.safetensors", "train-00001.safetensors"]
+    (shards / "train-00001.safetensors").write_bytes(b"damaged")
+    extract(params, "figures", tiny_backbone, tmp_path / "cut")
+    assert len(calls) == 3 + 6  # of seven batches, one was not encoded again
+    assert (tmp_path / "cut" / "figures.safetensors").read_bytes() == expected.read_bytes()
+    assert not shards.exists()
+    extract(params, "figures", tiny_backbone, tmp_path / "cut")
+    assert len(calls) == 9  # the finished pack is kept
+
+
+def test_shards_of_other_settings_are_not_used(tiny_suite, tiny_backbone, tmp_path, monkeypatch,
+                                               small_shards):
+    params = load(tiny_suite)
+    other = changed(params, features=params.features.model_copy(update={"local_grid": 1}))
+    with monkeypatch.context() as patch:
+        patch.setattr(module.FeaturePack, "save", lambda self, path: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            extract(other, "figures", tiny_backbone, tmp_path)
+    assert extract(params, "figures", tiny_backbone, tmp_path).train.local.shape == (24, 4, 16)
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from promptstudy import features as module
+from promptstudy.clip.backbone import load_backbone
+from promptstudy.params import load_params
+root, cache, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+module.SHARD, encode = 10, module._encode_batch
+module._encode_batch = lambda *arguments: time.sleep(seconds) or encode(*arguments)
+params = load_params(root / "params.yaml")
+backbone = load_backbone(params.backbone.name, root=root)
+module.extract(params, "figures", backbone, cache)
+"""
+
+
+def test_killed_extraction_goes_on(tiny_suite, tmp_path):
+    def start(cache, seconds):
+        return subprocess.Popen([sys.executable, "-c", SLOW, tiny_suite, cache, str(seconds)],
+                                stderr=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole", 0).wait() == 0
+    process = start(tmp_path / "cut", 0.5)
+    first = Path(tmp_path / "cut" / "figures" / "train-00000.safetensors")
+    deadline = time.monotonic() + 60
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    written = first.stat().st_mtime_ns
+    assert not (tmp_path / "cut" / "figures.safetensors").exists()
+    second = start(tmp_path / "cut", 0.5)
+    while second.poll() is None and first.exists():
+        assert first.stat().st_mtime_ns == written  # it is kept, not made again
+        time.sleep(0.1)
+    assert second.wait() == 0
+    assert ((tmp_path / "cut" / "figures.safetensors").read_bytes()
+            == (tmp_path / "whole" / "figures.safetensors").read_bytes())

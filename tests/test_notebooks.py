@@ -1,0 +1,82 @@
+"""The notebooks as essays: their form, and how they are run and rendered."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from promptstudy.notebooks import notebook_html, run_notebook
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return nbformat.read(request.param, as_version=4)
+
+
+def test_opens_with_a_title_and_one_sentence(notebook):
+    lines = [line for line in notebook.cells[0].source.splitlines() if line]
+    assert lines[0].startswith("# ") and lines[1].startswith("> ")
+
+
+def test_has_a_parameters_cell_with_one_assignment_a_line(notebook):
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assert all("=" in line or line.startswith("import") for line in tagged[0].source.splitlines())
+
+
+def test_is_kept_without_outputs(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None
+
+
+def test_defines_no_class_and_keeps_cells_short(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert not re.search(r"^\s*class ", cell.source, re.M)
+            assert len(cell.source.splitlines()) <= 15
+
+
+def test_ends_with_asserts(notebook):
+    assert "assert " in notebook.cells[-1].source
+
+
+def small_notebook(path, *sources):
+    cells = [nbformat.v4.new_code_cell("value = 1", metadata={"tags": ["parameters"]}),
+             *(nbformat.v4.new_code_cell(source) for source in sources)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def test_unknown_parameter_is_refused_before_anything_runs(tmp_path):
+    path = small_notebook(tmp_path / "n.ipynb")
+    with pytest.raises(ValueError, match="no parameter 'vlaue'; it has value"):
+        run_notebook(path, {"vlaue": 2}, tmp_path / "executed.ipynb", tmp_path / "page.html")
+    assert not (tmp_path / "executed.ipynb").exists()
+
+
+def test_failing_cell_leaves_a_readable_copy_and_no_page(tmp_path):
+    path = small_notebook(tmp_path / "n.ipynb", "1 / 0")
+    with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
+        run_notebook(path, {}, tmp_path / "executed.ipynb", tmp_path / "page.html")
+    executed = nbformat.read(tmp_path / "executed.ipynb", as_version=4)
+    assert any("ZeroDivisionError" in str(cell.get("outputs")) for cell in executed.cells)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_page_is_equal_for_equal_results_and_draws_equations_itself(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_markdown_cell("# Title\n\nWith $\\frac{a}{b}$ and `$PATH`."),
+        nbformat.v4.new_code_cell("1", outputs=[
+            nbformat.v4.new_output("stream", name="stderr", text="12 s"),
+            nbformat.v4.new_output("stream", name="stdout", text="kept")])])
+    page = notebook_html(notebook, "n")
+    assert "<mfrac>" in page and "$PATH" in page
+    assert "kept" in page and "12 s" not in page
+    notebook.cells[0].id = "another"
+    assert notebook_html(notebook, "n") == page

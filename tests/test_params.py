@@ -1,0 +1,113 @@
+"""`params.yaml`: what is wrong is named, with what would be right, before anything runs."""
+
+import time
+
+import pytest
+import yaml
+from conftest import PARAMS
+
+from promptstudy.params import ParamsError, load_params
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """A function that writes a params.yaml with changes and returns the error of loading it."""
+    def load(*changes):
+        values = yaml.safe_load(PARAMS)
+        for keys, value in changes:
+            *blocks, last = keys.split(".")
+            block = values
+            for name in blocks:
+                block = block[name]
+            if value is None:
+                del block[last]
+            else:
+                block[last] = value
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+        start = time.monotonic()
+        with pytest.raises(ParamsError) as caught:
+            load_params(tmp_path / "params.yaml")
+        assert time.monotonic() - start < 5
+        return str(caught.value)
+
+    return load
+
+
+@pytest.mark.parametrize("key, value, message", [
+    ("seed", [1], "seed: unknown key; did you mean 'seeds'?"),
+    ("features.veiws", 2, "features.veiws: unknown key; did you mean 'views'?"),
+    ("datasets.shapes.tempalte", "{}", "datasets.shapes.tempalte: unknown key; did you mean "
+                                       "'template'?"),
+    ("coop.schedule.momentun", 0.9, "coop.schedule.momentun: unknown key; did you mean 'momentum'"),
+    ("backbone.weights", "x", "backbone.weights: unknown key; did you mean 'pretrained'?"),
+])
+def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
+    error = faulty((key, value))
+    assert error.startswith("/") and "params.yaml cannot be used:" in error
+    assert message in error
+
+
+@pytest.mark.parametrize("key, value, message", [
+    ("features.batch_size", 0, "features.batch_size: input should be greater than or equal to 1 "
+                               "(found 0)"),
+    ("features.views", -1, "features.views: input should be greater than or equal to 0 (found -1)"),
+    ("features.local_grid", "three", "features.local_grid: input should be a valid integer"),
+    ("coop.schedule.lr", -0.1, "coop.schedule.lr: input should be greater than 0 (found -0.1)"),
+    ("coop.schedule.momentum", 1.5, "coop.schedule.momentum: input should be less than 1"),
+    ("coop.few_shot.position", "begin", "coop.few_shot.position: input should be 'end', 'middle' "
+                                        "or 'front' (found 'begin')"),
+    ("shots", [0], "shots.0: input should be greater than or equal to 1 (found 0)"),
+    ("datasets", {}, "datasets: dictionary should have at least 1 item"),
+    ("backbone", None, "backbone: field required"),
+    ("seeds", [1, 1], "seeds: each only once (found [1, 1])"),
+    ("datasets.shapes.template", "a photo", "datasets.shapes.template: needs {} once (found "
+                                            "'a photo')"),
+    ("shots", [1, 5], "coop.schedule.epochs: no number of epochs for 5 shots"),
+])
+def test_wrong_value_is_named(faulty, key, value, message):
+    assert message in faulty((key, value))
+
+
+def test_every_fault_is_listed(faulty):
+    error = faulty(("features.view", 2), ("coop.schedule.lr", 0), ("suit", "x"))
+    assert len(error.splitlines()) == 4
+    assert "features.view: " in error and "coop.schedule.lr: " in error and "suit: " in error
+
+
+def test_file_that_is_missing_or_not_yaml(tmp_path):
+    with pytest.raises(ParamsError, match="params.yaml does not exist"):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("suite: [")
+    with pytest.raises(ParamsError, match="params.yaml is not valid YAML"):
+        load_params(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("content", ["", "- a list", "text"])
+def test_file_without_keys(tmp_path, content):
+    (tmp_path / "params.yaml").write_text(content)
+    with pytest.raises(ParamsError, match="params.yaml cannot be used"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_file_is_found_by_variable_or_upwards(tiny_suite, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMPTSTUDY_PARAMS", str(tiny_suite / "params.yaml"))
+    assert load_params().root == tiny_suite.resolve()
+    monkeypatch.delenv("PROMPTSTUDY_PARAMS")
+    monkeypatch.chdir(tiny_suite / "images" / "shapes")
+    assert load_params().suite == "tiny"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ParamsError, match="no params.yaml in .* run this inside the project"):
+        load_params()
+
+
+def test_dataset_name(tiny_suite):
+    params = load_params(tiny_suite / "params.yaml")
+    assert (params.dataset(), params.dataset("figures")) == ("shapes", "figures")
+    with pytest.raises(ParamsError, match="dataset 'figure' is not in .* did you mean 'figures'"):
+        params.dataset("figure")
+
+
+def test_settings_cannot_be_changed(tiny_suite):
+    params = load_params(tiny_suite / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.features.views = 5

@@ -1,0 +1,122 @@
+"""The pipeline on the tiny suite: `dvc repro`, again, forced, and after being killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from promptstudy.results import COLUMNS, read_results
+
+PROJECT = Path(__file__).parents[1]
+BIN = str(Path(sys.executable).parent)
+ENVIRONMENT = {**os.environ, "PATH": BIN + os.pathsep + os.environ["PATH"]}
+
+
+def dvc(project, *arguments):
+    """Start a dvc command in a project, in its own session."""
+    return subprocess.Popen(["dvc", *arguments], cwd=project, env=ENVIRONMENT, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            start_new_session=True)
+
+
+def finish(process):
+    """Wait for a command and return what it printed; fail the test if it failed."""
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-4000:]
+    return output
+
+
+@pytest.fixture(scope="module")
+def project(tiny_suite, tmp_path_factory):
+    """The project as cloned, with the tiny suite's params and data, after a first `dvc repro`."""
+    root = tmp_path_factory.mktemp("project") / "clone"
+    shutil.copytree(tiny_suite, root, ignore=shutil.ignore_patterns("artefacts", "reports"))
+    for folder in ("notebooks", "src"):
+        shutil.copytree(PROJECT / folder, root / folder)
+    shutil.copy(PROJECT / "dvc.yaml", root)
+    (root / "reports").mkdir()
+    (root / "reports" / "00_pocket_clip.html").write_text("the frozen stage's page")
+    finish(dvc(root, "init", "--no-scm", "--quiet"))
+    finish(dvc(root, "config", "core.analytics", "false"))
+    finish(dvc(root, "repro"))
+    return root
+
+
+def test_every_stage_has_made_its_page_and_every_run_its_row(project):
+    reports = project / "reports"
+    assert {page.name for page in reports.glob("*.html")} >= {
+        "index.html", "02_features-shapes.html", "03_coop-figures.html", "07_evaluate.html",
+        "08_figures.html"}
+    results = read_results(reports / "results.csv")
+    assert tuple(results.columns) == COLUMNS
+    coop = results[(results["method"] == "coop") & (results["protocol"] == "few_shot")
+                   & (results["variant"] == "M4")]
+    assert len(coop) == 2 * 2 * 2  # datasets, shots, seeds
+    assert "http" not in (reports / "index.html").read_text().replace("http://www.w3.org", "")
+
+
+def test_a_second_run_does_nothing(project):
+    output = finish(dvc(project, "repro"))
+    assert "Running stage" not in output
+
+
+def test_forcing_a_stage_gives_the_same_bytes(project):
+    before = {path: path.read_bytes() for path in project.glob("reports/*.*")}
+    before |= {path: path.read_bytes() for path in project.glob("artefacts/coop/*")}
+    finish(dvc(project, "repro", "--force", "--single-item", "coop@shapes"))
+    finish(dvc(project, "repro", "--force", "--single-item", "evaluate"))
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("stage, artefact", [
+    ("features@shapes", "features/shapes.safetensors"), ("coop@shapes", "coop/shapes.safetensors")])
+def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(
+        project, stage, artefact):
+    made = project / "artefacts" / artefact
+    before = made.read_bytes()
+    killed = dvc(project, "repro", "--force", "--single-item", stage)
+    half_done = project / ".work"
+    deadline = time.monotonic() + 240
+    while not list(half_done.rglob("*.safetensors")):  # the first finished piece
+        assert killed.poll() is None, killed.communicate()[0][-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    time.sleep(5)
+    orphans = subprocess.run(["pgrep", "-s", str(killed.pid)], capture_output=True, text=True)
+    assert not orphans.stdout.split()
+    finish(dvc(project, "repro"))
+    assert made.read_bytes() == before
+    assert not list(half_done.rglob("*.safetensors"))
+
+
+def test_a_misspelt_key_stops_everything_within_five_seconds(project):
+    params = project / "params.yaml"
+    text = params.read_text()
+    try:
+        params.write_text(text.replace("batch_size: 8", "batchsize: 8"))
+        started = time.monotonic()
+        run = subprocess.run([sys.executable, "-m", "promptstudy", "check"], cwd=project,
+                             capture_output=True, text=True)
+        assert time.monotonic() - started < 5
+        assert run.returncode != 0
+        assert "coop.schedule.batchsize" in run.stderr and "'batch_size'" in run.stderr
+    finally:
+        params.write_text(text)
+
+
+def test_every_notebook_passes_nbval(project):
+    """The notebooks as a reader runs them; pocket CLIP's is in test_pocket.py."""
+    notebooks = [path for path in sorted((project / "notebooks").glob("*.ipynb"))
+                 if path.stem != "00_pocket_clip"]
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", *notebooks],
+        env={**ENVIRONMENT, "PROMPTSTUDY_PARAMS": str(project / "params.yaml")}, cwd=project,
+        capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:]

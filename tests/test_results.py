@@ -1,0 +1,150 @@
+"""The results table, its averages, the claims and the index page."""
+
+import itertools
+
+import pandas as pd
+import pytest
+
+from promptstudy import plots
+from promptstudy.claims import claims
+from promptstudy.params import load_params
+from promptstudy.report import write_report
+from promptstudy.results import (
+    COLUMNS,
+    average_over_datasets,
+    base_to_new_table,
+    harmonic_mean,
+    over_seeds,
+    read_results,
+    table,
+    write_results,
+)
+
+
+def row(value, **changes):
+    base = dict(suite="s", dataset="a", backbone="b", protocol="few_shot", method="coop",
+                variant="M4", shots=1, seed=1, subset="all", metric="top1", n_test=10)
+    return {**base, **changes, "value": value}
+
+
+def test_table_has_the_contract_s_columns_and_a_fixed_order():
+    rows = [row(1 / 3, seed=seed, dataset=name) for seed in (2, 1) for name in "ba"]
+    frame = table(rows)
+    assert tuple(frame.columns) == COLUMNS
+    assert frame.equals(table(rows[::-1]))
+    assert frame["value"].tolist() == [0.3333] * 4
+
+
+def test_table_refuses_two_results_for_one_run():
+    with pytest.raises(ValueError, match="two results for one run"):
+        table([row(1), row(2)])
+
+
+def test_results_survive_the_file(tmp_path):
+    frame = table([row(12.3456789), row(50, seed=2)])
+    write_results(tmp_path / "r.csv", frame)
+    assert read_results(tmp_path / "r.csv").equals(frame)
+
+
+def test_over_seeds_gives_mean_and_population_deviation():
+    summary = over_seeds(table([row(1, seed=1), row(3, seed=2)]))
+    assert summary[["mean", "std", "seeds"]].values.tolist() == [[2, 1, 2]]
+
+
+def test_average_counts_only_settings_that_every_dataset_has():
+    frame = table([row(10), row(30, dataset="b"), row(99, shots=2)])
+    averaged = average_over_datasets(frame)
+    assert averaged[["dataset", "shots", "value"]].values.tolist() == [["average", 1, 20]]
+
+
+def test_harmonic_mean_of_published_averages():
+    # base and new averages of CLIP, CoOp and CoCoOp with ViT-B/16 (published tables)
+    for base, new, expected in ((69.34, 74.22, 71.70), (82.69, 63.22, 71.66),
+                                (80.47, 71.69, 75.83)):
+        assert harmonic_mean(base, new) == pytest.approx(expected, abs=0.005)
+
+
+def test_average_h_is_that_of_the_means_and_the_mean_of_h_stands_beside_it():
+    values = {"a": (80, 20), "b": (40, 60)}
+    frame = table([row(value, dataset=name, protocol="base_to_new", subset=subset)
+                   for name, pair in values.items()
+                   for subset, value in zip(("base", "new"), pair, strict=True)])
+    average = base_to_new_table(frame).loc["average"].iloc[0]
+    assert average["H"] == pytest.approx(2 * 60 * 40 / 100)
+    assert average["mean_of_h"] == pytest.approx((2 * 80 * 20 / 100 + 2 * 40 * 60 / 100) / 2)
+
+
+@pytest.fixture
+def suite(own_suite):
+    """A suite with study variants and a made-up results table that its claims can be read from."""
+    params_file = own_suite / "params.yaml"
+    params_file.write_text(params_file.read_text() + """\
+  studies: [{n_ctx: 4, class_specific: true}, {n_ctx: 4, position: middle}]
+  study_datasets: [shapes]
+  study_shots: [1, 2]
+""")
+    return load_params(params_file)
+
+
+def made_up(params, new_after=40.0):
+    rows = []
+    for name in params.datasets:
+        common = dict(suite=params.suite, dataset=name)
+        for method in ("zero_shot", "ensemble"):
+            rows.append(row(50, method=method, variant="t", shots=0, seed=0, **common))
+            rows += [row(50, method=method, variant="t", shots=0, seed=0, subset=subset,
+                         protocol="base_to_new", **common) for subset in ("base", "new")]
+        for shots, seed in itertools.product(params.shots, params.seeds):
+            rows.append(row(45 + 10 * shots + seed, shots=shots, seed=seed, **common))
+            rows.append(row(30 + 20 * shots, method="linear_probe", variant="val C", shots=shots,
+                            seed=seed, **common))
+            if name in params.coop.study_datasets:
+                rows += [row(45 + shots, variant=context.label, shots=shots, seed=seed, **common)
+                         for context in params.coop.studies]
+        for seed in params.seeds:
+            rows += [row(value, shots=2, seed=seed, subset=subset, protocol="base_to_new",
+                         **common) for subset, value in (("base", 70), ("new", new_after))]
+    return table(rows)
+
+
+def test_claims_follow_the_numbers(suite):
+    verdicts = claims(made_up(suite), suite).set_index("claim")["verdict"]
+    assert verdicts["CoOp improves with every doubling of the images"] == "holds"
+    assert verdicts["CoOp beats the linear probe at 1 to 4 shots"] == "mixed"  # at 1, not at 2
+    loses = "CoOp loses on new classes (CoCoOp's critique)"
+    assert verdicts[loses] == "holds"
+    assert claims(made_up(suite, new_after=60.0), suite).set_index("claim")["verdict"][loses] \
+        == "does not hold"
+    assert verdicts["With few images one context for all beats one a class"] == "holds"
+
+
+def test_index_shows_tables_claims_figures_and_pages(suite):
+    frame = made_up(suite)
+    reports = suite.root / "reports"
+    write_results(reports / "results.csv", frame)
+    (reports / "03_coop-shapes.html").write_text("page")
+    page = write_report(suite).read_text()
+    for expected in ("56.5 ± 0.5", "figures/few_shot.png", "03_coop-shapes.html", "holds"):
+        assert expected in page
+    assert page.count("<table") >= 5
+
+
+def test_figures_show_every_dataset_and_method(suite):
+    frame = made_up(suite)
+    few_shot = plots.few_shot(frame, "M4")
+    assert [axis.get_title() for axis in few_shot.axes if axis.get_visible()] == [
+        "mean over datasets", "figures", "shapes"]
+    bars = plots.base_to_new(frame).axes[0].patches
+    assert len(bars) == 3 * 3  # base, new, H of zero-shot, ensemble, CoOp
+    studies = plots.studies(frame, ["M4", "M4-csc", "M4-middle"])
+    assert [axis.get_title() for axis in studies.axes] == ["shapes"]
+
+
+def test_saved_figures_are_equal_for_equal_data(suite, tmp_path):
+    for name in ("one.png", "two.png"):
+        plots.save(plots.base_to_new(made_up(suite)), tmp_path / name)
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_average_of_no_dataset_is_empty():
+    assert average_over_datasets(pd.DataFrame(columns=COLUMNS)).empty

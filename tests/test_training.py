@@ -1,0 +1,191 @@
+"""The training loop: schedule, order of images, independence of runs, and what is kept."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from plain import TOKENIZER, difference, small_clip
+from torch import nn
+from torch.nn import functional as F
+
+from promptstudy.clip.text import TextEncoder
+from promptstudy.files import load_tensors
+from promptstudy.methods.coop import CoOp
+from promptstudy.params import ContextParams, Schedule
+from promptstudy.training import epoch_batches, kept, learning_rate, train
+
+NAMES = ["cat", "great white shark", "dog", "cat (felis)"]
+
+
+def pictures(dim, n_views, count=60):
+    generator = torch.Generator().manual_seed(0)
+    return SimpleNamespace(features=3 * torch.randn(count, dim, generator=generator),
+                           labels=torch.randint(len(NAMES), (count,), generator=generator),
+                           views=3 * torch.randn(count, n_views, dim, generator=generator))
+
+
+class Recorder(nn.Module):
+    """A method that remembers its batches; its loss is a quadratic with a known gradient."""
+
+    def __init__(self, runs, size=3):
+        super().__init__()
+        self.contexts = nn.Parameter(torch.linspace(-1, 2, runs * size).view(runs, size))
+        self.target = torch.arange(float(size))
+        self.batches = []
+
+    def loss(self, batch):
+        self.batches.append(batch)
+        return ((self.contexts - self.target) ** 2).sum(dim=1)
+
+
+@pytest.mark.parametrize("n_epochs", [1, 2, 50, 200])
+def test_learning_rate_is_coops(n_epochs):
+    schedule = Schedule(epochs={1: n_epochs})
+    expected = [1e-5] + [0.001 * (1 + math.cos(math.pi * (e - 1) / n_epochs))
+                         for e in range(1, n_epochs)]
+    found = [learning_rate(schedule, epoch, n_epochs) for epoch in range(n_epochs)]
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_learning_rate_of_fifty_epochs():
+    schedule = Schedule(epochs={1: 50})
+    assert learning_rate(schedule, 0, 50) == 1e-5
+    assert learning_rate(schedule, 1, 50) == 0.002
+    assert learning_rate(schedule, 49, 50) == pytest.approx(7.89e-6, abs=5e-9)
+
+
+@pytest.mark.parametrize(("n_images", "sizes"), [
+    (10, [10]), (32, [32]), (33, [32]), (63, [32]), (64, [32, 32]), (100, [32, 32, 32])])
+def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one(n_images, sizes):
+    batches = epoch_batches(n_images, 32, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in batches] == sizes
+    assert len(torch.cat(batches).unique()) == sum(sizes)
+
+
+def test_the_images_of_an_epoch_are_shuffled_anew():
+    generator = torch.Generator().manual_seed(0)
+    first, second = (torch.cat(epoch_batches(64, 32, generator)) for _ in range(2))
+    assert not torch.equal(first, second) and not torch.equal(first, torch.arange(64))
+
+
+def record(n_views, seeds=(4, 5), draws=None, epochs=12):
+    images, method = pictures(8, n_views), Recorder(len(seeds))
+    draws = torch.stack([torch.arange(20), torch.arange(40, 60)]) if draws is None else draws
+    train(method, images, draws, Schedule(epochs={1: epochs}, batch_size=5), 1, list(seeds))
+    return images, draws, method.batches
+
+
+def test_every_epoch_shows_every_drawn_image_with_its_label_and_feature():
+    images, draws, batches = record(n_views=0)
+    assert len(batches) == 12 * 4
+    for start in range(0, len(batches), 4):
+        seen = torch.cat([batch.index for batch in batches[start:start + 4]], dim=1)
+        assert torch.equal(seen.sort(dim=1).values, draws)
+    for batch in batches:
+        assert torch.equal(batch.labels, images.labels[batch.index])
+        expected = F.normalize(images.features[batch.index], dim=-1)
+        torch.testing.assert_close(batch.features, expected)
+
+
+def test_augmented_views_take_the_images_place_each_about_equally_often():
+    images, _, batches = record(n_views=3)
+    views = F.normalize(images.views, dim=-1)
+    counts = torch.zeros(2, 3)
+    for batch in batches:
+        matches = ((views[batch.index] - batch.features[:, :, None]).abs() < 1e-6).all(dim=-1)
+        assert (matches.sum(dim=-1) == 1).all()
+        counts += matches.sum(dim=1)
+    assert (counts.sum(dim=1) == 240).all() and (counts > 50).all()
+
+
+@pytest.mark.parametrize("n_views", [0, 3])
+@pytest.mark.parametrize("variant", [{}, {"class_specific": True}, {"position": "front"}], ids=str)
+def test_runs_trained_together_are_what_each_is_alone(variant, n_views):
+    encoder = TextEncoder(small_clip(seed=7), TOKENIZER)
+    images = pictures(encoder.dim, n_views)
+    context, seeds = ContextParams(n_ctx=4, **variant), [1, 2, 3]
+    schedule = Schedule(epochs={1: 4}, batch_size=8, lr=0.05)  # 5 batches an epoch: 20 steps
+    draws = torch.stack([torch.randperm(60, generator=torch.Generator().manual_seed(s))[:40]
+                         for s in seeds])
+
+    def contexts_after(seeds, draws):
+        method = CoOp(encoder, NAMES, context, 20.0, seeds=seeds)
+        start = method.contexts.detach().clone()
+        losses = train(method, images, draws, schedule, 1, seeds)
+        assert losses.shape == (20, len(seeds))
+        return start, method.contexts.detach(), losses
+
+    start, together, losses = contexts_after(seeds, draws)
+    for run, seed in enumerate(seeds):
+        _, alone, losses_alone = contexts_after([seed], draws[run:run + 1])
+        assert difference(together[run], alone[0]) < 1e-5
+        assert difference(losses[:, run], losses_alone[:, 0]) < 1e-5
+        assert difference(together[run], start[run]) > 1e-2
+
+
+def test_steps_are_sgd_with_momentum_and_weight_decay():
+    schedule = Schedule(epochs={1: 3}, batch_size=20, lr=0.1, weight_decay=0.03)
+    method = Recorder(1)
+    value, velocity = method.contexts.detach().clone(), 0
+    for rate in (1e-5, 0.1, 0.05 * (1 + math.cos(math.pi / 3))):
+        gradient = 2 * (value - method.target) + 0.03 * value
+        velocity = 0.9 * velocity + gradient
+        value = value - rate * velocity
+    train(method, pictures(8, 0), torch.arange(20)[None], schedule, 1, [0])
+    torch.testing.assert_close(method.contexts.detach(), value, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_training_and_is_named(bad):
+    class Breaking(Recorder):
+        def loss(self, batch):
+            loss = super().loss(batch)
+            return torch.where(torch.tensor([False, len(self.batches) == 3]), bad, loss)
+
+    method, draws = Breaking(2), torch.arange(20).expand(2, -1)
+    with pytest.raises(FloatingPointError, match=f"seed 17 is {bad} at step 2"):
+        train(method, pictures(8, 0), draws, Schedule(epochs={1: 2}, batch_size=5), 1, [3, 17])
+    assert method.contexts.isfinite().all()
+
+
+class Computation:
+    """Gives a tensor that counts how often it was computed."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self):
+        self.count += 1
+        return {"x": torch.tensor([float(self.count)])}
+
+
+def test_kept_loads_what_has_the_same_origin_and_replaces_the_rest(tmp_path):
+    path, compute = tmp_path / "kept.safetensors", Computation()
+    assert kept(path, {"lr": 1, "seeds": [1, 2]}, compute)["x"] == 1
+    assert kept(path, {"seeds": [1, 2], "lr": 1}, compute)["x"] == 1
+    for number, origin in enumerate(({"lr": 2}, {"lr": 2, "more": 1}, {"other": 2}), start=2):
+        assert kept(path, origin, compute)["x"] == number
+    assert kept(path, {"other": 2}, compute)["x"] == compute.count == 4
+
+
+def test_kept_computes_again_what_has_a_flipped_bit(tmp_path):
+    path, compute = tmp_path / "kept.safetensors", Computation()
+    kept(path, {"lr": 1}, compute)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert kept(path, {"lr": 1}, compute)["x"] == 2
+    assert load_tensors(path, {"lr": 1})[0]["x"] == 2
+
+
+def test_an_interrupted_computation_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "folder" / "kept.safetensors"
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept(path, {"lr": 1}, interrupted)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert kept(path, {"lr": 1}, Computation())["x"] == 1
