@@ -40,7 +40,9 @@ def run_notebook(path, parameters, executed, page):
         try:
             papermill.execute_notebook(
                 str(path), str(temporary), parameters, progress_bar=False,
-                stdout_file=sys.stdout, stderr_file=sys.stderr)
+                stdout_file=sys.stdout, stderr_file=sys.stderr,
+                # the kernel's warning on every start, that it talks over local TCP, is no news
+                extra_arguments=["--IPKernelApp.log_level=ERROR"])
         except papermill.PapermillExecutionError as error:
             failure = error
         else:

@@ -211,6 +211,12 @@ def _cross_check(params):
     needed = {*params.shots, params.base_to_new_shots, *params.coop.study_shots}
     for shots in sorted(needed - set(params.coop.schedule.epochs)):
         faults.append(f"coop.schedule.epochs: no number of epochs for {shots} shots")
+    variants = [params.coop.few_shot, *params.coop.studies]
+    for label in {variant.label for variant in variants}:
+        if len({variant for variant in variants if variant.label == label}) > 1:
+            faults.append(f"coop.studies: two variants would both be called {label!r} in the "
+                          "results; they must differ in n_ctx, class_specific, position or in "
+                          "having initial words")
     for name, dataset in params.datasets.items():
         if dataset.template.count("{}") != 1:
             faults.append(f"datasets.{name}.template: needs {{}} once (found "
