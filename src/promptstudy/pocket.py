@@ -7,6 +7,7 @@ distilled from the teacher on the nouns of WordNet. `notebooks/00_pocket_clip.ip
 story; `docs` of each function say what it returns.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -791,3 +792,9 @@ def caltech_zero_shot(model, preprocess, tokenizer, data_root, split="test",
             guess = (model.encode_image(images) @ text.T).argmax(1)
             right += (guess == torch.tensor([label for _, label, _ in part])).sum().item()
     return 100 * right / len(items)
+
+
+def text_origin(texts):
+    """Return what `cached` compares: how many texts, and a digest of them."""
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    return {"texts": len(texts), "sha256": digest, "encoder": "all-MiniLM-L6-v2"}

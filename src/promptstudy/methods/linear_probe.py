@@ -7,6 +7,7 @@ import warnings
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ..datasets.splits import few_shot_draw
@@ -26,9 +27,12 @@ def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
     @functools.cache  # the bisection comes back to values it has tried
     def probe(log_c):
         model = LogisticRegression(C=10**log_c, max_iter=1000, solver="lbfgs")
-        with warnings.catch_warnings():
+        # the products are too small to share between threads, which mostly wait for each other
+        with warnings.catch_warnings(), threadpool_limits(1):
             # hardly regularised probes stop at 1,000 iterations, as they do in CoOp's runs
             warnings.simplefilter("ignore", ConvergenceWarning)
+            # with one image a class, class numbers look like a regression's target
+            warnings.filterwarnings("ignore", message="The number of unique classes")
             model.fit(features.numpy(), labels.numpy())
         return model.score(val_features.numpy(), val_labels.numpy()), model
 
