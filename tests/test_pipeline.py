@@ -24,6 +24,12 @@ def dvc(project, *arguments):
                             start_new_session=True)
 
 
+def session_members(session):
+    """Return the ids of the processes that are still alive in a session."""
+    listing = subprocess.run(["pgrep", "-s", str(session)], capture_output=True, text=True)
+    return listing.stdout.split()
+
+
 def finish(process):
     """Wait for a command and return what it printed; fail the test if it failed."""
     output, _ = process.communicate(timeout=600)
@@ -87,9 +93,9 @@ def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(pr
         time.sleep(0.05)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
-    time.sleep(5)
-    orphans = subprocess.run(["pgrep", "-s", str(killed.pid)], capture_output=True, text=True)
-    assert not orphans.stdout.split()
+    while orphans := session_members(killed.pid):
+        assert time.monotonic() < deadline, orphans
+        time.sleep(0.2)
     finish(dvc(project, "repro"))
     assert made.read_bytes() == before
     assert not half_done.exists()

@@ -42,7 +42,7 @@ def run_notebook(path, parameters, executed, page):
                 str(path), str(temporary), parameters, progress_bar=False,
                 stdout_file=sys.stdout, stderr_file=sys.stderr,
                 # the kernel's warning on every start, that it talks over local TCP, is no news
-                extra_arguments=["--IPKernelApp.log_level=ERROR"])
+                extra_arguments=["--IPKernelApp.log_level=ERROR"], shutdown_kernel="immediate")
         except papermill.PapermillExecutionError as error:
             failure = error
         else:
