@@ -1,6 +1,6 @@
 """CoOp's text side in its usual, slow form: 77 tokens per class and run, nothing shared.
 
-Written from the description in papers.md 2.b, on open_clip's own modules, so that tests and
+Written from the paper's description (section 3.2), on open_clip's own modules, so that tests and
 benchmarks can hold the fast text encoder against something that shares no code with it.
 """
 

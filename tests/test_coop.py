@@ -12,7 +12,6 @@ from promptstudy.datasets.splits import base_and_new
 from promptstudy.evaluation import top1
 from promptstudy.methods.coop import CoOp, plan
 from promptstudy.params import ContextParams, CoOpParams, Schedule
-from promptstudy.results import harmonic_mean
 from promptstudy.training import Batch
 
 NAMES = ["cat", "great white shark", "cat (felis)", "dog"]
@@ -115,11 +114,6 @@ def test_top1_counts_images_in_percent():
     labels = torch.tensor([0, 1, 2, 2])
     predicted = torch.tensor([[0, 1, 2, 1], [1, 0, 2, 1]])
     assert top1(predicted, labels).tolist() == [75, 25]
-
-
-def test_harmonic_mean_of_base_and_new():
-    assert harmonic_mean(82.69, 63.22) == pytest.approx(71.66, abs=0.005)  # CoOp, papers.md 6.4
-    assert harmonic_mean(50.0, 50.0) == 50
 
 
 def test_of_an_odd_number_of_classes_base_has_one_more():

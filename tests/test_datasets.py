@@ -114,7 +114,7 @@ def grocery_split(folder):
 
     Labels are the 43 coarse classes, named in lower case without hyphens. The official test list
     is kept and the training list is split 80/20 per class as CoOp's `split_trainval` does
-    (papers.md 1.2), with seed 1.
+    with seed 1.
     """
     with open(folder / "classes.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -25,7 +25,7 @@ def fitted(c, features, labels):
 
 
 def searched_c(features, labels, val_features, val_labels):
-    """The search of papers.md 1.7, step by step."""
+    """The search of CoOp's code, step by step."""
     def accuracy(c):
         predicted = fitted(c, features, labels).predict(val_features.numpy())
         return np.mean(predicted == val_labels.numpy())

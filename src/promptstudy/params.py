@@ -53,7 +53,7 @@ class FeatureParams(Block):
 
 
 class Schedule(Block):
-    """SGD with CoOp's learning-rate schedule, stepped per epoch (papers.md 1.4)."""
+    """SGD with CoOp's learning-rate schedule, stepped per epoch, as in CoOp's code."""
 
     epochs: dict[Positive, Positive] = Field(description="number of epochs for each shot count")
     batch_size: Positive = 32
@@ -94,7 +94,7 @@ class Setting(NamedTuple):
 
 
 class CoOpParams(Block):
-    """CoOp (papers.md 2): contexts, schedule, and which variants are trained where."""
+    """CoOp: contexts, schedule, and which variants are trained where."""
 
     few_shot: ContextParams = ContextParams()
     base_to_new: ContextParams = ContextParams(n_ctx=4, init="a photo of a")

@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
 
 def learning_rate(schedule, epoch, n_epochs):
-    """Return the learning rate of an epoch, counted from 0 (papers.md 1.4).
+    """Return the learning rate of an epoch, counted from 0, as CoOp's code sets it.
 
     A constant warm-up, then lr/2 (1 + cos(pi (e - W) / E)): the cosine ends W epochs early.
     """
@@ -41,7 +41,7 @@ def learning_rate(schedule, epoch, n_epochs):
 def epoch_batches(n_images, batch_size, generator):
     """Return an epoch's batches as index tensors, shuffled by `generator`.
 
-    A last short batch is dropped unless it is the only one, as in CoOp's loader (papers.md 1.3).
+    A last short batch is dropped unless it is the only one, as in CoOp's loader.
     """
     order = torch.randperm(n_images, generator=generator)
     full = n_images // batch_size * batch_size

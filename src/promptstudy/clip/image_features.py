@@ -20,7 +20,7 @@ def encode_images(model, images):
     """Return the un-normalised `(global [B, d], local [B, h, w, d])` features of [B, 3, H, W].
 
     The global feature equals `model.encode_image(images)`. Local features live in the same joint
-    space (papers.md 1.1): a ViT's patch tokens and an attention pool's outputs at its positions
+    space: a ViT's patch tokens and an attention pool's outputs at its positions
     take the same projection as the global feature; of a timm tower, each position goes through
     pooling and head alone, as if the image were only that position (for average pooling with a
     linear projection their mean is the global feature).
@@ -45,7 +45,7 @@ def training_view(model):
     """Return `f(image, seed)`: CoOp's training transform of a PIL image to [3, H, W].
 
     A random resized crop (scale 0.08 to 1, bicubic), a random horizontal flip, then the model's
-    own normalisation and size (papers.md 1.4). The same seed gives the same view.
+    own normalisation and size. The same seed gives the same view.
     """
     config = open_clip.get_model_preprocess_cfg(model)
     size = config["size"]

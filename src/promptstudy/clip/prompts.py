@@ -1,4 +1,4 @@
-"""Where context vectors and class names stand in a prompt (CoOp, papers.md 2.b)."""
+"""Where context vectors and class names stand in a prompt (CoOp, section 3.2)."""
 
 import torch
 from torch import nn
@@ -66,7 +66,7 @@ class PromptLayout(nn.Module):
 
 
 def initial_contexts(encoder, layout, context, seeds):
-    """Return context vectors [R, M, D] or [R, C, M, D], one run a seed (papers.md 2.b).
+    """Return context vectors [R, M, D] or [R, C, M, D], one run a seed.
 
     Initial words give the embeddings of those words, the same for every run; otherwise each run
     draws from N(0, 0.02^2) with its own seed. Raises `ValueError` when the initial words are not
@@ -105,7 +105,7 @@ def layout_tokens(encoder, name, context):
 def nearest_words(encoder, vectors, count=1):
     """Return, for each of the vectors [M, D], its `count` nearest words as (word, distance).
 
-    Distance is Euclidean, between context vectors and token embeddings (papers.md 2.e).
+    Distance is Euclidean, between context vectors and token embeddings.
     """
     # the default takes distances from a matrix product, which is not 0 for equal vectors
     distances = torch.cdist(vectors, encoder.token_embedding.weight,

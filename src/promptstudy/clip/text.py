@@ -108,8 +108,8 @@ class TextEncoder(nn.Module):
     def encode_templates(self, class_names, templates):
         """Return normalised class features [C, d]: the mean over templates of normalised features.
 
-        One template gives the hand-crafted prompt's zero-shot weights, several the prompt ensemble
-        (papers.md 1.2): normalise each, average, normalise again.
+        One template gives the hand-crafted prompt's zero-shot weights, several the prompt ensemble:
+        normalise each, average, normalise again.
         """
         texts = [t.format(name) for t in templates for name in class_names]
         features = F.normalize(self.encode_text(texts), dim=-1)

@@ -51,7 +51,7 @@ def image_folder(params, name):
 
 
 def load_dataset(params, name):
-    """Return the `Dataset` called `name` of `params` (papers.md 1.2).
+    """Return the `Dataset` called `name` of `params`.
 
     Its items come from `datasets.<name>.split`, one of CoOp's `split_zhou_*.json` files read as it
     is, or, without one, from the images folder itself (see `read_folder`). Underscores in class
@@ -113,7 +113,7 @@ def read_folder(folder):
 
 
 def few_shot_draw(train_labels, val_labels, shots, seed):
-    """Draw the few-shot images of one run exactly as CoOp does (papers.md 1.3).
+    """Draw the few-shot images of one run exactly as CoOp's code does.
 
     `random.seed(seed)`, then over the training classes in order of first appearance
     `random.sample(items, shots)`, and the same for validation with min(shots, 4), continuing the

@@ -1,4 +1,4 @@
-"""CoOp: the context words of a prompt, learned as vectors (Zhou et al. 2022; papers.md 2)."""
+"""CoOp: the context words of a prompt, learned as vectors (Zhou et al., IJCV 2022)."""
 
 import torch
 from torch import nn
@@ -29,7 +29,7 @@ def origin(params, pack, backbone):
 
 
 class CoOp(nn.Module):
-    """R runs of CoOp that train side by side; the contexts are all that is learned.
+    """R runs of CoOp that train side by side; the contexts are all that is learned (section 3.2).
 
     With t_i the prompt of class i, g the text encoder, f an image feature and tau the temperature:
     p(y = i | x) = exp(cos(g(t_i), f) / tau) / sum_j exp(cos(g(t_j), f) / tau).

@@ -1,4 +1,4 @@
-"""The linear probe: logistic regression on image features (papers.md 1.7, baseline of CoOp)."""
+"""The linear probe: logistic regression on image features, as in CoOp's comparison."""
 
 import functools
 import math
