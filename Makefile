@@ -25,5 +25,5 @@ lab: .work/installed .work/pulled
 
 # The embedded data (data.dvc) out of the remote inside this repository; no network.
 .work/pulled: .work/installed data.dvc
-	dvc pull --quiet --force data.dvc
+	dvc pull --quiet data.dvc
 	@touch $@

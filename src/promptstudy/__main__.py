@@ -37,7 +37,7 @@ def notebook(args):
         name = f"{name}-{args.dataset}"
     reports = params.root / "reports"
     run_notebook(args.notebook, values, reports / "executed" / f"{name}.ipynb",
-                 reports / f"{name}.html")
+                 reports / f"{name}.html", params.about_backbone)
 
 
 def linear_probe(args):

