@@ -41,6 +41,7 @@ def run_notebook(path, parameters, executed, page, note=""):
         try:
             papermill.execute_notebook(
                 str(path), str(temporary), parameters, progress_bar=False,
+                cwd=str(Path(path).parent),  # as JupyterLab and nbval do
                 stdout_file=sys.stdout, stderr_file=sys.stderr,
                 # the kernel's warning on every start, that it talks over local TCP, is no news
                 extra_arguments=["--IPKernelApp.log_level=ERROR"], shutdown_kernel="immediate")

@@ -640,8 +640,8 @@ def train_text_tower(model, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4, w
 
     One-cycle learning rate, AdamW, bfloat16 where it is safe; the model ends with the exponential
     moving average of its weights. With `checkpoint` (a path) the state is stored every `every`
-    steps, and a second call with the same targets and settings goes on from there. `minutes` bounds the time: the cycle then runs
-    its course in that time, in fewer steps.
+    steps, and a second call with the same targets and settings goes on from there. `minutes` bounds
+    the time: the cycle then runs its course in that time, in fewer steps.
     """
     names = [n for n, _ in model.named_parameters()
              if not n.startswith("visual.") and n != "logit_scale"]

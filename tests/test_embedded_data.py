@@ -1,0 +1,98 @@
+"""What travels with the repository: pocket CLIP and the feature packs are whole and fit together."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SHARED
+from torch.nn import functional as F
+
+from promptstudy.clip.backbone import load_backbone
+from promptstudy.clip.image_features import encode_images
+from promptstudy.clip.text import TextEncoder
+from promptstudy.datasets.images import load_image
+from promptstudy.datasets.splits import image_folder, load_dataset
+from promptstudy.evaluation import top1
+from promptstudy.features import features
+from promptstudy.files import DamagedFile
+from promptstudy.params import load_params
+
+PROJECT = Path(__file__).parents[1]
+PARAMS = load_params(PROJECT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone(PARAMS.backbone.name, PARAMS.backbone.pretrained, PARAMS.root)
+
+
+@pytest.mark.parametrize("name", PARAMS.datasets)
+def test_packs_were_made_by_this_backbone_with_these_settings(backbone, name):
+    pack, report = features(PARAMS, name, backbone)
+    assert report.source == "pack"
+    assert pack.train.views.shape[1:] == (PARAMS.features.views, pack.train.features.shape[1])
+    for split in (pack.train, pack.val, pack.test):
+        assert set(split.labels.unique().tolist()) == set(range(len(pack.class_names)))
+
+
+def test_caltech_is_coops_own_split(backbone):
+    pack = features(PARAMS, "caltech101", backbone)[0]
+    assert [len(split) for split in (pack.train, pack.val, pack.test)] == [4128, 1649, 2465]
+    assert len(pack.class_names) == 100
+
+
+def test_pocket_clip_reaches_its_floor_without_having_seen_the_data(backbone):
+    """At least 55 % zero-shot on Caltech-101's test images, where chance is 1 %."""
+    pack = features(PARAMS, "caltech101", backbone)[0]
+    encoder = TextEncoder(backbone.model, backbone.tokenizer)
+    classes = encoder.encode_templates(pack.class_names, ["a photo of a {}."])
+    scores = F.normalize(pack.test.features, dim=-1) @ classes.T
+    assert top1(scores.argmax(dim=-1), pack.test.labels) >= 55
+
+
+def test_embedded_data_stay_below_80_megabytes():
+    size = sum(path.stat().st_size for path in (PROJECT / "dvc-remote").rglob("*")
+               if path.is_file())
+    assert 0 < size < 80e6
+
+
+def test_no_image_travels_with_the_repository():
+    names = {path.suffix for path in (PROJECT / "data").rglob("*") if path.is_file()}
+    assert names <= {".safetensors", ".json"}
+
+
+@pytest.mark.parametrize("where", ["weights", "pack"])
+def test_one_flipped_bit_in_the_embedded_data_is_refused(tmp_path, backbone, where):
+    source = {"weights": PROJECT / "data/pocket_clip", "pack": PROJECT / "data/packs"}[where]
+    copy = tmp_path / "data" / source.name
+    copy.mkdir(parents=True)
+    for path in source.iterdir():
+        if where == "weights" or path.stem == "dtd10":
+            (copy / path.name).write_bytes(path.read_bytes())
+    target = copy / {"weights": "open_clip_model.safetensors", "pack": "dtd10.safetensors"}[where]
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 1
+    target.write_bytes(content)
+    params = PARAMS.model_copy()
+    params._root = tmp_path
+    with pytest.raises(DamagedFile, match="SHA-256"):
+        if where == "weights":
+            load_backbone(params.backbone.name, root=tmp_path)
+        else:
+            features(params, "dtd10", backbone)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the images")
+@pytest.mark.parametrize("name", PARAMS.datasets)
+def test_packs_hold_the_features_of_the_images(backbone, name):
+    params = PARAMS.model_copy(update={"data_root": SHARED})
+    params._root = PARAMS.root
+    dataset, pack = load_dataset(params, name), features(PARAMS, name, backbone)[0]
+    assert [item.path for item in dataset.test] == pack.test.paths
+    assert [item.label for item in dataset.test] == pack.test.labels.tolist()
+    chosen = torch.linspace(0, len(dataset.test) - 1, 6).long().tolist()
+    images = torch.stack([backbone.preprocess(load_image(
+        image_folder(params, name) / dataset.test[index].path)) for index in chosen])
+    extracted, _ = encode_images(backbone.model, images)
+    cosines = F.cosine_similarity(extracted, pack.test.features[chosen])
+    assert cosines.min() > 1 - 1e-4
