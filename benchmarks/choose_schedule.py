@@ -5,7 +5,7 @@
 Trains CoOp on the few-shot draws of each dataset for a grid of learning rates and batch sizes, and
 scores each on the validation images: all classes for few-shot, base classes for base-to-new. New
 classes and test images are not looked at. Needs the features stage (`dvc repro features`), takes
-about half an hour on two cores, and writes benchmarks/choose_schedule.csv.
+about ten minutes on two cores, and writes benchmarks/choose_schedule.csv.
 """
 
 import itertools
@@ -23,9 +23,9 @@ from promptstudy.methods.coop import CoOp
 from promptstudy.params import Setting, load_params
 from promptstudy.training import train, training_draws
 
-LEARNING_RATES = (0.02, 0.1, 0.5, 2.0)
-BATCH_SIZES = (32, 128)
-SHOTS = (1, 4, 16)
+LEARNING_RATES = (0.1, 0.3, 1.0)
+BATCH_SIZES = (128,)
+SHOTS = (1, 16)
 
 
 def validation_accuracy(params, pack, backbone, encoder, setting, schedule):

@@ -1,4 +1,4 @@
-"""What travels with the repository: pocket CLIP and the feature packs are whole and fit together."""
+"""What travels with the repository, pocket CLIP and the feature packs, is whole and fits."""
 
 from pathlib import Path
 
