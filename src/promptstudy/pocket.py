@@ -4,7 +4,7 @@ The image tower is EfficientNet-Lite2 (ImageNet weights) and a linear projection
 directions of its own classifier. A *teacher* maps nouns into the space of that classifier by
 kernel ridge regression on the 1000 ImageNet classes, and the causal text transformer of CLIP is
 distilled from the teacher on the nouns of WordNet. `notebooks/00_pocket_clip.ipynb` tells the
-story; `docs` of each function say what it returns.
+story.
 """
 
 import hashlib
@@ -339,12 +339,13 @@ class Teacher:
 
 
 def held_out_retrieval(views, targets, ridge=0.1, graph_share=0.3, folds=10, seed=0):
-    """Return how well the teacher names classes it never saw, in percent: `(concepts, texts)`.
+    """Return how the teacher names classes it never saw: `(concepts, texts, predictions)`.
 
-    Each fold of 100 classes is left out; a class counts when, among the 100, its predicted vector
-    is the one closest to its true row.
+    The first two are percentages, with all views and with the bare name alone; `predictions`
+    `[n, dim]` are the vectors from all views. Each fold of 100 classes is left out; a class counts
+    when, among the 100, its predicted vector is the one closest to its true row.
     """
-    hits = torch.zeros(2)
+    hits, predictions = torch.zeros(2), torch.zeros_like(targets, dtype=torch.float32)
     for fold in torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed)).chunk(
             folds):
         rest = torch.ones(len(targets), dtype=torch.bool)
@@ -354,7 +355,9 @@ def held_out_retrieval(views, targets, ridge=0.1, graph_share=0.3, folds=10, see
         for k, guess in enumerate((teacher.of_concepts(views[fold]),
                                    teacher.of_texts(views.name[fold]))):
             hits[k] += ((truth @ guess.T).argmax(1) == answer).sum()
-    return tuple((100 * hits / len(targets)).tolist())
+            if k == 0:
+                predictions[fold] = guess
+    return *(100 * hits / len(targets)).tolist(), predictions
 
 
 # --- vocabulary ----------------------------------------------------------------------------------
@@ -631,7 +634,7 @@ def _read_checkpoint(path, origin):
     if path is None or not Path(path).is_file():
         return None
     state = torch.load(path, weights_only=True)
-    return state if state["origin"] == origin else None
+    return state if state.get("origin") == origin else None
 
 
 def train_text_tower(model, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4, warmup=0.05,
@@ -723,8 +726,9 @@ def fit_logit_scale(text_features, rows, accuracy=0.775, samples=4000, seed=0):
 
     An image of class $c$ is modelled as its row turned by random noise,
     $f=a\,r_c+\sqrt{1-a^2}\,\epsilon$, with the cosine $a$ at which the rows classify such images as
-    well as the network does real ones (77.5 % top-1, as published for EfficientNet-Lite2). The
-    scale is the one with the smallest cross-entropy of $\mathrm{softmax}(s\,f^\top z_c)$.
+    well as the network does real ones (77.5 % top-1, as timm reports for EfficientNet-Lite2). The
+    scale is the one with the smallest cross-entropy of $\mathrm{softmax}(s\,f^\top z_c)$, where
+    `text_features` are those of classes the teacher did not see, as in zero-shot use.
     """
     generator = torch.Generator().manual_seed(seed)
     label = torch.randint(len(rows), (samples,), generator=generator)
