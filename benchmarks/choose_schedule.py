@@ -23,8 +23,8 @@ from promptstudy.methods.coop import CoOp
 from promptstudy.params import Setting, load_params
 from promptstudy.training import train, training_draws
 
-LEARNING_RATES = (0.1, 0.3, 1.0)
-BATCH_SIZES = (128,)
+LEARNING_RATES = (0.003, 0.01, 0.03)
+BATCH_SIZES = (32, 64)
 SHOTS = (1, 16)
 
 

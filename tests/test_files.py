@@ -81,10 +81,12 @@ def test_a_written_file_makes_its_folder_and_is_for_others_to_read(tmp_path):
     old = os.umask(0o022)
     try:
         write_text(path, "ü")
+        save_tensors(tmp_path / "tensors", {"a": torch.ones(1)}, {})
     finally:
         os.umask(old)
     assert path.read_text(encoding="utf-8") == "ü"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    for written in (path, tmp_path / "tensors"):
+        assert stat.S_IMODE(written.stat().st_mode) == 0o644
 
 
 def test_every_flipped_bit_is_noticed(stored):

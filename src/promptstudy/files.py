@@ -31,11 +31,11 @@ def written_whole(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(name, 0o666 & ~umask)  # mkstemp makes a private file; ours are for others to read
     try:
         yield Path(name)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)  # temporary files are private; ours are for others to read
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

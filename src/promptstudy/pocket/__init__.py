@@ -1,0 +1,50 @@
+"""Pocket CLIP: a small open_clip model built from packages alone, without image-text pairs.
+
+The image tower is EfficientNet-Lite2 (ImageNet weights) and a linear projection onto the main
+directions of its own classifier (`model`). A *teacher* maps the nouns of WordNet (`vocabulary`)
+into the space of that classifier by kernel ridge regression on the 1000 ImageNet classes
+(`teacher`), and CLIP's causal text transformer is distilled from it (`text_tower`).
+`notebooks/00_pocket_clip.ipynb` tells the story.
+"""
+
+from .model import (
+    centred_rows,
+    efficientnet_weights,
+    fit_logit_scale,
+    model_config,
+    new_model,
+    principal_directions,
+    save_model,
+    stored_state,
+    tower_digests,
+    versions,
+)
+from .teacher import (
+    Graph,
+    Teacher,
+    Views,
+    cached,
+    held_out_retrieval,
+    sentence_encoder,
+    teacher_targets,
+    text_origin,
+)
+from .text_tower import (
+    TextSampler,
+    distillation_loss,
+    encode_words,
+    initialise_tokens,
+    nearest_names,
+    token_strings,
+    token_vectors,
+    tokenize_words,
+    train_text_tower,
+)
+from .vocabulary import (
+    Vocabulary,
+    gloss_text,
+    imagenet_classes,
+    imagenet_synsets,
+    read_wordnet,
+    visual_vocabulary,
+)

@@ -1,0 +1,270 @@
+"""The text tower: CLIP's causal transformer, distilled from the teacher."""
+
+import math
+import re
+import time
+from pathlib import Path
+
+import torch
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from open_clip.tokenizer import SimpleTokenizer
+from torch import nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from ..files import tensors_sha256, written_whole
+from .model import CONTEXT, principal_directions
+
+START, END = 49406, 49407  # CLIP's start and end of text
+
+
+def tokenize_words(texts, limit):
+    """Return BPE token ids of `texts` without start and end, each cut to `limit` tokens."""
+    tokenizer = SimpleTokenizer()
+    return [tokenizer.encode(text)[:limit] for text in texts]
+
+
+def token_vectors(word_vectors, word_tokens, own_vectors, vocab_size=END + 1):
+    """Return a meaning `[vocab_size, d]` for every BPE token.
+
+    A token means the average of the words that contain it (a word of k tokens counts 1/k) and, for
+    the first tokens of the vocabulary, what the sentence encoder says of its own string
+    (`own_vectors [m, d]`). Tokens without either get zeros.
+    """
+    total = torch.zeros(vocab_size, word_vectors.shape[1])
+    lengths = torch.tensor([len(ids) for ids in word_tokens])
+    flat = torch.tensor([token for ids in word_tokens for token in ids])
+    source = torch.repeat_interleave(torch.arange(len(word_tokens)), lengths)
+    weight = 1 / lengths[source].float()
+    total.index_add_(0, flat, weight[:, None] * word_vectors[source])
+    seen = torch.zeros(vocab_size).index_add_(0, flat, weight)
+    total[:len(own_vectors)] += own_vectors
+    seen[:len(own_vectors)] += 1
+    return total / seen.clamp_min(1)[:, None]
+
+
+def token_strings(count):
+    """Return the first `count` strings of CLIP's BPE vocabulary, without the end-of-word mark."""
+    tokenizer = SimpleTokenizer()
+    return [tokenizer.decode([i]).strip() or "." for i in range(min(count, START))]
+
+
+def initialise_tokens(encoder, vectors, std=0.02):
+    """Fill the token embedding with `vectors [vocab, d]`, turned to their main directions and
+    scaled to `std`; rows of zeros stay random."""
+    weight = encoder.token_embedding.weight
+    known = vectors.norm(dim=1) > 0
+    centred = vectors[known] - vectors[known].mean(0)
+    directions = principal_directions(centred[:20000].double(), weight.shape[1]).float()
+    rows = centred @ directions.T
+    with torch.no_grad():
+        weight.normal_(std=std)
+        weight[known.nonzero()[:, 0], :rows.shape[1]] = rows / rows.std() * std
+        encoder.positional_embedding.normal_(std=std / 4)
+
+
+def pad(token_lists, tail):
+    """Return `(ids [n, s], end [n])` of token lists, each followed by `tail` and end of text."""
+    rows = [ids + tail + [END] for ids in token_lists]
+    end = torch.tensor([len(row) - 1 for row in rows])
+    return torch.tensor([row + [0] * (int(end.max()) + 1 - len(row)) for row in rows]), end
+
+
+def encode_words(encoder, token_lists, prefix="a photo of a", suffix=".", context=None, batch=1024):
+    """Return unit features `[n, dim]` of words (as token lists) between `prefix` and `suffix`.
+
+    `context [m, width]` replaces the prefix's token vectors, as CoOp does. Without gradients.
+    """
+    head, tail = tokenize_words([prefix, suffix], CONTEXT)
+    with torch.no_grad():
+        start = prefix_vectors(encoder, head if context is None else context)
+        return torch.cat([
+            F.normalize(encode(encoder, start, *pad(token_lists[i:i + batch], tail)), dim=1)
+            for i in range(0, len(token_lists), batch)])
+
+
+def prefix_vectors(encoder, prefix):
+    """Return the embeddings `[p, width]` of the start token and a prefix: token ids, or vectors."""
+    if torch.is_tensor(prefix):
+        return torch.cat([encoder.token_embedding(torch.tensor([START])), prefix])
+    return encoder.token_embedding(torch.tensor([START, *prefix]))
+
+
+def encode(encoder, prefix, suffix, end):
+    """Return features `[n, dim]` of texts that share the vectors `prefix` `[p, width]`.
+
+    `suffix` `[n, s]` are token ids that end with the end of text at index `end` `[n]`.
+    """
+    return encoder(prefix[None], encoder.token_embedding(suffix)[None], end)[0]
+
+
+def nearest_names(features, word_features, words, count=5):
+    """Return, for each row of `features`, the `count` nearest of `words` as `(word, cosine)`."""
+    values, index = (features @ word_features.T).topk(min(count, len(words)), dim=1)
+    return [[(words[i], round(v.item(), 2)) for i, v in zip(row, value, strict=True)]
+            for row, value in zip(index.tolist(), values, strict=True)]
+
+
+def plural(word):
+    """Return the regular English plural of a noun."""
+    if re.search(r"(s|x|z|ch|sh)$", word):
+        return word + "es"
+    return word[:-1] + "ies" if re.search(r"[^aeiou]y$", word) else word + "s"
+
+
+class TextSampler:
+    """Draws batches of texts that share a prefix: bare names, templates, contexts, glosses.
+
+    A batch is `(prefix, suffix ids, end, targets)`; `prefix` is a list of token ids or, for a
+    random context, a tensor `[m, width]`. `train` holds the indices of the words in use.
+    """
+
+    BARE = ("", "a", "an", "the", "my", "a photo of", "photo", "image of a")
+    TAILS = ("", ".", "texture", "texture.", ", a type of object.", "in the scene.")
+
+    def __init__(self, vocabulary, targets, concepts, pairs, glosses, train, width, seed=0):
+        self.generator = torch.Generator().manual_seed(seed)
+        self.width, self.targets, self.train = width, targets, train
+        self.weights = vocabulary.weights[train]
+        self.tokens = tokenize_words(vocabulary.words, 12)
+        self.plurals = tokenize_words([plural(word) for word in vocabulary.words], 12)
+        kept = set(train.tolist())
+        rows = [k for k, (word, offset) in enumerate(pairs) if word in kept and offset in glosses]
+        self.gloss_rows = torch.tensor(rows, dtype=torch.long)
+        self.gloss_targets = concepts[self.gloss_rows]
+        self.gloss_weights = vocabulary.weights[[pairs[k][0] for k in rows]]
+        self.gloss_words = [vocabulary.words[pairs[k][0]] for k in rows]
+        self.glosses = [glosses[pairs[k][1]] for k in rows]
+        templates = [template("{}").split("{}") for template in OPENAI_IMAGENET_TEMPLATES]
+        split = [("a photo of a ", ".")] * 20 + templates
+        self.templates = [tuple(tokenize_words(pair, CONTEXT)) for pair in split]
+        self.bare = tokenize_words(self.BARE, CONTEXT)
+        self.tails = tokenize_words(self.TAILS, CONTEXT)
+
+    def _draw(self, count):
+        return int(torch.randint(count, (), generator=self.generator))
+
+    def _words(self, size):
+        drawn = torch.multinomial(self.weights, size, True, generator=self.generator)
+        return self.train[drawn]
+
+    def _gloss(self, size):
+        drawn = torch.multinomial(self.gloss_weights, size, True, generator=self.generator)
+        style = self._draw(3)
+        texts = [(f"{self.gloss_words[i]}, {self.glosses[i]}",
+                  f"{self.gloss_words[i]}: {self.glosses[i]}", self.glosses[i])[style]
+                 for i in drawn.tolist()]
+        prefix = self.bare[0] if self._draw(2) else self.templates[0][0]
+        return prefix, *pad(tokenize_words(texts, 24), []), self.gloss_targets[drawn]
+
+    def batch(self, size):
+        """Return one batch; a third of them short, a tenth (and smaller ones) glosses."""
+        kind = self._draw(20)
+        if kind < 2 and len(self.glosses):
+            return self._gloss(max(1, size // 3))
+        index = self._words(size)
+        tokens = self.plurals if self._draw(5) == 0 else self.tokens
+        tail = self.tails[self._draw(2) if self._draw(2) else self._draw(len(self.tails))]
+        if kind < 9:
+            prefix = self.bare[self._draw(len(self.bare))]
+        elif kind < 16:
+            prefix, tail = self.templates[self._draw(len(self.templates))]
+        elif kind < 18:
+            prefix = torch.randint(START, (1 + self._draw(16),), generator=self.generator).tolist()
+        else:
+            prefix = 0.02 * torch.randn(1 + self._draw(20), self.width, generator=self.generator)
+        return prefix, *pad([tokens[i] for i in index.tolist()], tail), self.targets[index]
+
+
+def distillation_loss(features, targets, scale=25.0):
+    r"""Return $-\cos(z_i,t_i)$ averaged, plus $\mathrm{KL}(p_i\,\|\,q_i)$ with
+    $p_i=\mathrm{softmax}_j(s\,t_i^\top t_j)$ and $q_i=\mathrm{softmax}_j(s\,z_i^\top t_j)$:
+    the contrastive term, whose soft labels let synonyms be alike."""
+    features = F.normalize(features.float(), dim=1)
+    wanted = (scale * targets @ targets.T).log_softmax(1)
+    given = (scale * features @ targets.T).log_softmax(1)
+    cosine = (features * targets).sum(1).mean()
+    return 1 - cosine + F.kl_div(given, wanted, log_target=True, reduction="batchmean")
+
+
+def _read_checkpoint(path, origin):
+    if path is None or not Path(path).is_file():
+        return None
+    state = torch.load(path, weights_only=True)
+    return state if state.get("origin") == origin else None
+
+
+def train_text_tower(encoder, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4, warmup=0.05,
+                     ema=0.99, checkpoint=None, every=100, minutes=None):
+    """Distil the text tower and return the loss of every step (a list of floats).
+
+    One-cycle learning rate, AdamW, bfloat16 where it is safe; the model ends with the exponential
+    moving average of its weights. With `checkpoint` (a path) the state is stored every `every`
+    steps, and a second call with the same targets and settings goes on from there. `minutes` bounds
+    the time: the cycle then runs its course in that time, in fewer steps.
+    """
+    parameters = dict(encoder.named_parameters())
+    tokens = parameters["token_embedding.weight"]
+    matrices = [p for p in parameters.values() if p.ndim > 1 and p is not tokens]
+    vectors = [p for p in parameters.values() if p.ndim == 1]
+    groups = [{"params": [tokens], "peak": token_lr, "weight_decay": 0.0},
+              {"params": matrices, "peak": lr, "weight_decay": 0.05},
+              {"params": vectors, "peak": lr, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
+    average = {n: p.detach().clone() for n, p in parameters.items()}
+    losses, spent = [], 0.0
+    origin = tensors_sha256({"targets": sampler.targets, "start": tokens, "settings": torch.tensor(
+        [steps, batch, lr, token_lr, warmup, ema, minutes or 0], dtype=torch.float64)})
+    state = _read_checkpoint(checkpoint, origin)
+    if state:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(state["model"][name])
+        average, losses, spent = state["average"], state["losses"], state["spent"]
+        optimizer.load_state_dict(state["optimizer"])
+        sampler.generator.set_state(state["generator"])
+
+    def store():
+        state = {"model": {n: p.detach() for n, p in parameters.items()}, "average": average,
+                 "optimizer": optimizer.state_dict(), "losses": losses, "origin": origin,
+                 "generator": sampler.generator.get_state(), "spent": time.monotonic() - began}
+        with written_whole(checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    began = time.monotonic() - spent
+    bar = tqdm(total=steps, initial=len(losses), desc="distilling", mininterval=10)
+    while True:
+        spent = time.monotonic() - began
+        progress = len(losses) / steps
+        if minutes:
+            progress = max(progress, spent / (60 * minutes))
+        if progress >= 1:
+            break
+        rate = min(1.0, (progress + 1e-3) / warmup)
+        rate *= 0.5 * (1 + math.cos(math.pi * max(0.0, (progress - warmup) / (1 - warmup))))
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        prefix, suffix, end, targets = sampler.batch(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encode(encoder, prefix_vectors(encoder, prefix), suffix, end)
+        loss = distillation_loss(features, targets)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        keep = min(ema, len(losses) / (len(losses) + 10))
+        torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()],
+                             1 - keep)
+        bar.update()
+        if len(losses) % every == 0:
+            bar.set_postfix(loss=sum(losses[-100:]) / len(losses[-100:]))
+            if checkpoint is not None:
+                store()
+    bar.close()
+    if checkpoint is not None:
+        store()
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(average[name])
+    return losses
