@@ -24,7 +24,7 @@ from promptstudy.params import Setting, load_params
 from promptstudy.training import train, training_draws
 
 LEARNING_RATES = (0.003, 0.01, 0.03)
-BATCH_SIZES = (32, 64)
+BATCH_SIZES = (32,)
 SHOTS = (1, 16)
 
 

@@ -89,6 +89,8 @@ def test_learned_contexts_serve_other_classes_unless_class_specific(encoder):
     specific = coop(encoder, class_specific=True)
     with pytest.raises(ValueError, match="4 classes cannot be used for 2"):
         coop(encoder, ["lion", "tiger"], contexts=specific.contexts.detach(), class_specific=True)
+    with pytest.raises(ValueError, match="contexts of 3 vectors do not fit a prompt of 4"):
+        coop(encoder, contexts=unified.contexts.detach()[:, :3])
 
 
 def test_training_leaves_the_given_starting_point_as_it_was(encoder):

@@ -36,7 +36,7 @@ class CoOp(nn.Module):
 
     `contexts` [R, M, D] or [R, C, M, D] are the starting point, fresh ones drawn from `seeds`
     when None. Learned contexts shared by all classes can be given other class names (base-to-new,
-    cross-dataset); class-specific ones cannot, which raises `ValueError`.
+    cross-dataset); class-specific ones cannot. Raises `ValueError` for contexts that do not fit.
     """
 
     def __init__(self, encoder, class_names, context, logit_scale, *, contexts=None, seeds=()):
@@ -48,6 +48,9 @@ class CoOp(nn.Module):
         if context.class_specific and contexts.shape[1] != len(class_names):
             raise ValueError(f"class-specific contexts of {contexts.shape[1]} classes cannot be "
                              f"used for {len(class_names)} others")
+        if contexts.shape[-2] != context.n_ctx:
+            raise ValueError(f"contexts of {contexts.shape[-2]} vectors do not fit a prompt of "
+                             f"{context.n_ctx}")
         self.contexts = nn.Parameter(contexts.to(encoder.device, copy=True))
 
     def class_features(self):
