@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from .results import average_over_datasets, base_to_new_table, over_seeds
+from .results import average_over_datasets, base_to_new_table, over_seeds, shots_label
 
 
 def claims(frame, params):
@@ -80,7 +80,7 @@ def _variants(frame, params):
                 if (other, count) in summary.index]
 
     def listing(pairs, first, second):
-        return "; ".join(f"{count} shots: {first} {_cell(a)}, {second} {_cell(b)}"
+        return "; ".join(f"{shots_label(count)}: {first} {_cell(a)}, {second} {_cell(b)}"
                          for count, a, b in pairs)
 
     pairs = compare(class_specific=True)

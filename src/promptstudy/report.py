@@ -5,7 +5,14 @@ from pathlib import Path
 from .claims import claims
 from .files import file_sha256, write_text
 from .notebooks import render
-from .results import METHODS, average_over_datasets, base_to_new_table, over_seeds, read_results
+from .results import (
+    METHODS,
+    average_over_datasets,
+    base_to_new_table,
+    over_seeds,
+    read_results,
+    shots_label,
+)
 
 PAGES = {
     "00_pocket_clip": "Pocket CLIP: where the default backbone comes from, what it is and is not",
@@ -68,8 +75,7 @@ def _few_shot(results, dataset):
                        for row in summary[["mean", "std", "seeds"]].itertuples()]
     wide = summary.pivot(index=["method", "variant"], columns="shots", values="cell").fillna("")
     wide = wide.reindex([key for method in METHODS for key in wide.index if key[0] == method])
-    wide.columns = ["no images" if shots == 0 else "1 shot" if shots == 1 else f"{shots} shots"
-                    for shots in wide.columns]
+    wide.columns = [shots_label(shots) for shots in wide.columns]
     return wide.rename(index=METHODS, level="method").reset_index()
 
 
