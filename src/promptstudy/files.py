@@ -17,6 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 
+AGAIN = "delete it and make it again (what is under data/ comes back with `dvc pull --force`)"
+
+
 class DamagedFile(ValueError):
     """A stored artefact is unreadable, has changed, or was made from something else."""
 
@@ -101,7 +104,7 @@ def load_tensors(path, expected=None):
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist") from None
     except (SafetensorError, OSError) as error:
-        raise DamagedFile(f"{path} cannot be read ({error}); delete it and make it again") from None
+        raise DamagedFile(f"{path} cannot be read ({error}); {AGAIN}") from None
     try:
         origin = json.loads(metadata["record"])["origin"]
         intact = metadata == _seal(tensors, origin)
@@ -109,9 +112,9 @@ def load_tensors(path, expected=None):
         intact = False
     if not intact:
         raise DamagedFile(f"{path} has changed since it was written: its SHA-256 does not fit; "
-                          "delete it and make it again")
+                          f"{AGAIN}")
     for key, value in _plain(expected or {}).items():
         if origin.get(key) != value:
             raise DamagedFile(f"{path} was made with {key} = {origin.get(key)!r}, "
-                              f"this run has {key} = {value!r}; delete it and make it again")
+                              f"this run has {key} = {value!r}; {AGAIN}")
     return tensors, origin
