@@ -16,7 +16,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-
 AGAIN = "delete it and make it again (what is under data/ comes back with `dvc pull --force`)"
 
 
