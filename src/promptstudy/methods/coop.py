@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from ..clip.prompts import PromptLayout, initial_contexts
 from ..params import Setting
+from .losses import cross_entropy
 
 
 def plan(params, dataset):
@@ -63,9 +64,7 @@ class CoOp(nn.Module):
 
     def loss(self, batch):
         """Return the cross-entropy [R] of each run on its batch."""
-        logits = self.logits(batch.features)
-        losses = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="none")
-        return losses.view_as(batch.labels).mean(dim=-1)
+        return cross_entropy(self.logits(batch.features), batch.labels)
 
     @torch.no_grad()
     def predict(self, features):

@@ -1,0 +1,38 @@
+"""Class descriptions as features: what a language model says of a class, seen by the text tower."""
+
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+
+class Descriptions(NamedTuple):
+    """Descriptions of C classes; classes with fewer than K sentences are filled up with zeros."""
+
+    features: torch.Tensor  # [C, K, d] normalised
+    weights: torch.Tensor  # [C, K], the same for each sentence of a class, 0 for fillers, sum 1
+
+    @property
+    def mean(self):
+        """The normalised mean description [C, d] of every class: a classifier without training."""
+        return F.normalize((self.weights[..., None] * self.features).sum(dim=1), dim=-1)
+
+    def of(self, classes):
+        """Return the descriptions of the classes with these indices, in this order."""
+        return Descriptions(self.features[classes], self.weights[classes])
+
+
+def encode_descriptions(encoder, sentences, class_names, progress=None):
+    """Return the `Descriptions` of `{class name: [sentence, ...]}`, in the order of `class_names`.
+
+    Raises `ValueError` naming the classes without a sentence.
+    """
+    missing = [name for name in class_names if not sentences.get(name)]
+    if missing:
+        raise ValueError(f"no description of {', '.join(map(repr, missing))}")
+    counts = torch.tensor([len(sentences[name]) for name in class_names], device=encoder.device)
+    present = torch.arange(counts.max(), device=encoder.device) < counts[:, None]
+    texts = [sentence for name in class_names for sentence in sentences[name]]
+    features = torch.zeros(*present.shape, encoder.dim, device=encoder.device)
+    features[present] = F.normalize(encoder.encode_text(texts, progress=progress), dim=-1)
+    return Descriptions(features, present / counts[:, None])
