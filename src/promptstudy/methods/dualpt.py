@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..clip.descriptions import encode_descriptions
 from ..clip.prompts import PromptLayout, initial_contexts
 from ..params import Setting
 from .losses import cross_entropy
@@ -45,6 +46,25 @@ def origin(params, pack, backbone):
             "local_grid": pack.origin["local_grid"],
             "image_fingerprint": backbone.image_fingerprint,
             "text_fingerprint": backbone.text_fingerprint}
+
+
+def description_sources(encoder, sentences, class_names, template, progress=None):
+    """Return `{source: Descriptions}` for the sources that a variant can name.
+
+    sentences: `{class name: [sentence, ...]}`.
+    """
+    llm = encode_descriptions(encoder, sentences, class_names, progress)
+    own = {name: [template.format(name)] for name in class_names}
+    return {"llm": llm, "template": encode_descriptions(encoder, own, class_names),
+            "shuffled": llm.of(shuffled(len(class_names)))}
+
+
+def shuffled(n_classes):
+    """Return an order of the classes in which none stands at its own place, always the same one."""
+    ring = torch.randperm(n_classes, generator=torch.Generator().manual_seed(0))
+    order = torch.empty_like(ring)
+    order[ring] = ring.roll(1)
+    return order
 
 
 class DuAlPT(nn.Module):
