@@ -13,7 +13,7 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.files import load_tensors
 from promptstudy.methods.coop import CoOp
 from promptstudy.params import ContextParams, Schedule
-from promptstudy.training import epoch_batches, kept, learning_rate, train
+from promptstudy.training import count_epochs, epoch_batches, kept, learning_rate, train
 
 NAMES = ["cat", "great white shark", "dog", "cat (felis)"]
 
@@ -61,6 +61,15 @@ def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one(n_images, sizes
     batches = epoch_batches(n_images, 32, torch.Generator().manual_seed(0))
     assert [len(batch) for batch in batches] == sizes
     assert len(torch.cat(batches).unique()) == sum(sizes)
+
+
+@pytest.mark.parametrize("n_images, max_steps, epochs", [
+    (320, None, 50),  # ten batches an epoch
+    (320, 500, 50), (320, 499, 49), (320, 100, 10), (320, 3, 1),
+    (10, 50, 50), (10, 49, 49)])  # one short batch an epoch
+def test_epochs_are_cut_to_the_bound_on_steps(n_images, max_steps, epochs):
+    schedule = Schedule(epochs={1: 50}, max_steps=max_steps)
+    assert count_epochs(schedule, 1, n_images) == epochs
 
 
 def test_the_images_of_an_epoch_are_shuffled_anew():

@@ -59,6 +59,9 @@ class Schedule(Block):
     """SGD with CoOp's learning-rate schedule, stepped per epoch, as in CoOp's code."""
 
     epochs: dict[Positive, Positive] = Field(description="number of epochs for each shot count")
+    max_steps: Positive | None = Field(
+        None, description="where the epochs are more steps than this, there are fewer epochs (as "
+                          "CoOp trains fewer on ImageNet); null: as many as `epochs` says")
     batch_size: Positive = 32
     lr: Annotated[float, Field(gt=0)] = 0.002
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

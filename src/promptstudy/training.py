@@ -48,6 +48,15 @@ def epoch_batches(n_images, batch_size, generator):
     return order[:full or n_images].split(batch_size)
 
 
+def count_epochs(schedule, shots, n_images):
+    """Return how many epochs a setting trains for: those of its shots, within `max_steps`."""
+    epochs = schedule.epochs[shots]
+    if schedule.max_steps is not None:
+        steps_per_epoch = max(1, n_images // schedule.batch_size)
+        epochs = min(epochs, max(1, schedule.max_steps // steps_per_epoch))
+    return epochs
+
+
 def train(method, images, draws, schedule, shots, seeds, description=None):
     """Train `method` in place and return its losses [steps, R].
 
@@ -61,7 +70,7 @@ def train(method, images, draws, schedule, shots, seeds, description=None):
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     optimizer = torch.optim.SGD(method.parameters(), lr=schedule.lr, momentum=schedule.momentum,
                                 weight_decay=schedule.weight_decay)
-    n_epochs, losses = schedule.epochs[shots], []
+    n_epochs, losses = count_epochs(schedule, shots, draws.shape[1]), []
     for epoch in tqdm(range(n_epochs), desc=description, disable=description is None):
         optimizer.param_groups[0]["lr"] = learning_rate(schedule, epoch, n_epochs)
         orders = zip(*(epoch_batches(draws.shape[1], schedule.batch_size, generator)
