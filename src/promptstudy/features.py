@@ -1,7 +1,5 @@
 """From images to verified feature packs: extraction that resumes, and the stored packs."""
 
-import hashlib
-import json
 import os
 import shutil
 import warnings
@@ -19,7 +17,7 @@ from .clip.image_features import encode_images, pool_grid, training_view
 from .datasets.images import check_images, load_image
 from .datasets.packs import FeaturePack, compact, images_sha256, listing
 from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset
-from .files import DamagedFile, load_tensors, save_tensors
+from .files import DamagedFile, json_sha256, load_tensors, save_tensors
 
 # 1 - cosine between features of the same images computed on two machines; other versions of image
 # libraries decode and resize to slightly other pixels
@@ -117,7 +115,7 @@ def extract(params, name, backbone, cache):
         return FeaturePack.load(path, origin)
     except (FileNotFoundError, DamagedFile):
         pass  # never finished, or made from something else
-    key = {"depends_on": _sha256(origin | {"batch_size": params.features.batch_size})}
+    key = {"depends_on": json_sha256(origin | {"batch_size": params.features.batch_size})}
     tensors = listed | _encode(dataset, folder, digests, params.features, backbone, shards, key)
     pack = FeaturePack(tensors, origin)
     pack.save(path)
@@ -234,7 +232,3 @@ def _by_path(pack):
 
 def _count(pack):
     return sum(len(split) for split in (pack.train, pack.val, pack.test))
-
-
-def _sha256(record):
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
