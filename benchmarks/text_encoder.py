@@ -2,11 +2,13 @@
 
     python benchmarks/text_encoder.py
 
-The last run, on 2 cores that other programs also used (load 7, so times are unreliable and the
-run was stopped after its first row):
+Takes about two and a half minutes. On 2 cores:
 
     tower   classes  plain s    cut          shared prefix   features  gradients  runs
-    RN50         37    15.17    2.7 ( 3.3)      6.0 (11.4)        6e-07     7e-07    0.91
+    RN50         37     3.29    3.4 ( 3.3)      9.4 (11.4)        6e-07     7e-07    1.18
+    RN50        100    11.97    4.7 ( 3.3)     15.6 (11.9)        6e-07     1e-06    1.08
+    pocket       37     0.30    3.1 ( 3.4)      9.9 (13.9)        7e-07     5e-07    1.25
+    pocket      100     0.80    3.3 ( 3.4)     13.4 (14.4)        6e-07     7e-07    1.11
 """
 
 import sys

@@ -3,7 +3,13 @@
 import pandas as pd
 
 from .evaluation import DESCRIPTIONS_ALONE
-from .results import average_over_datasets, base_to_new_table, main_rows, over_seeds
+from .results import (
+    average_over_datasets,
+    base_to_new_table,
+    main_rows,
+    over_seeds,
+    shots_label,
+)
 
 
 def claims(frame, params):
@@ -86,7 +92,7 @@ def _variants(frame, params):
                 if (other, count) in summary.index]
 
     def listing(pairs, first, second):
-        return "; ".join(f"{count} shots: {first} {_cell(a)}, {second} {_cell(b)}"
+        return "; ".join(f"{shots_label(count)}: {first} {_cell(a)}, {second} {_cell(b)}"
                          for count, a, b in pairs)
 
     pairs = compare(class_specific=True)
@@ -149,7 +155,7 @@ def _dualpt_variants(frame, params):
         return summary.loc[(variant, count), "mean"]
 
     def listing(**variants):
-        return "; ".join(f"{count} shots: " + ", ".join(
+        return "; ".join(f"{shots_label(count)}: " + ", ".join(
             f"{name} {_cell(summary.loc[(variant, count)])}" for name, variant in variants.items())
             for count in shots)
 

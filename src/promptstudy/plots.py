@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 
 from .files import written_whole
-from .results import METHODS, average_over_datasets, base_to_new_table, over_seeds
+from .results import METHODS, average_over_datasets, base_to_new_table, over_seeds, shots_label
 
 COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e",
                               "#0b5fa5"], strict=True))
@@ -111,7 +111,7 @@ def studies(frame, method, variants):
         for count, colour in zip(shots, sns.color_palette("Oranges_d", len(shots)), strict=True):
             line = panel[panel["shots"] == count].set_index("variant").loc[variants]
             axis.errorbar(line["mean"], range(len(variants)), xerr=line["std"], fmt="o",
-                          capsize=2.5, color=colour, label=f"{count} shots")
+                          capsize=2.5, color=colour, label=shots_label(count))
         axis.set_yticks(range(len(variants)), variants)
         axis.invert_yaxis()
         axis.set(title=dataset, xlabel="top-1 accuracy (%)")

@@ -12,6 +12,7 @@ from .results import (
     main_rows,
     over_seeds,
     read_results,
+    shots_label,
 )
 
 PAGES = {
@@ -71,8 +72,7 @@ def _few_shot(results, dataset):
                        for row in summary[["mean", "std", "seeds"]].itertuples()]
     wide = summary.pivot(index=["method", "variant"], columns="shots", values="cell").fillna("")
     wide = wide.reindex([key for method in METHODS for key in wide.index if key[0] == method])
-    wide.columns = ["no images" if shots == 0 else "1 shot" if shots == 1 else f"{shots} shots"
-                    for shots in wide.columns]
+    wide.columns = [shots_label(shots) for shots in wide.columns]
     return wide.rename(index=METHODS, level="method").reset_index()
 
 

@@ -25,6 +25,11 @@ def table(rows):
     return frame.sort_values(list(KEY), ignore_index=True)
 
 
+def shots_label(shots):
+    """Return how a number of images a class is called in tables and figures."""
+    return {0: "no images", 1: "1 shot"}.get(shots, f"{shots} shots")
+
+
 def write_results(path, frame):
     """Write the table as CSV, in one piece."""
     write_text(path, frame.to_csv(index=False, float_format="%.4f"))
