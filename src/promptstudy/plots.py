@@ -159,8 +159,9 @@ def prompt_layouts(tables):
 
 def heat_map(matrix, rows, columns, title, label):
     """A labelled heat map of a matrix [len(rows), len(columns)]."""
+    names = max(1.0, 0.075 * max(map(len, rows)))  # room for the rows' names, in inches
     figure, axis = plt.subplots(layout="constrained",
-                                figsize=(2.2 + 0.42 * len(columns), 1 + 0.34 * len(rows)))
+                                figsize=(1.2 + names + 0.42 * len(columns), 1 + 0.34 * len(rows)))
     sns.heatmap(matrix, xticklabels=columns, yticklabels=rows, cmap="rocket_r", ax=axis,
                 cbar_kws={"label": label})
     axis.set_title(title)
@@ -169,12 +170,12 @@ def heat_map(matrix, rows, columns, title, label):
 
 
 def matrices(tables):
-    """Draw matrices side by side, each on its own scale: `tables` is {title: [n, m]}."""
+    """Draw matrices of numbers from 0 to 1 side by side: `tables` is {title: [n, m]}."""
     figure, axes = plt.subplots(1, len(tables), figsize=(2.6 * len(tables), 2.2), squeeze=False,
                                 layout="constrained")
     for axis, (title, matrix) in zip(axes[0], tables.items(), strict=True):
-        sns.heatmap(matrix, annot=True, fmt=".2f", cmap="rocket_r", vmin=0, cbar=False, ax=axis,
-                    annot_kws={"fontsize": 8}, xticklabels=False, yticklabels=False)
+        sns.heatmap(matrix, vmin=0, vmax=1, cmap="rocket_r", cbar=False, annot=True, fmt=".2f",
+                    annot_kws={"fontsize": 8}, xticklabels=False, yticklabels=False, ax=axis)
         axis.set_title(title, fontsize=10)
     return figure
 
@@ -182,8 +183,8 @@ def matrices(tables):
 def attention_maps(maps, titles, pictures=None):
     """Draw where each prompt looks: a row an image, a column a prompt.
 
-    maps: [images, N, h, w], the weight of every place, shown from white (none) to red (the largest
-    of all); titles: one an image; pictures: [H, W, 3] arrays that the maps are laid over, or None.
+    maps: [images, N, h, w], the weight of every place, shown the redder the more it is; titles: one
+    an image; pictures: [H, W, 3] arrays that the maps are laid over, or None.
     """
     count, n_prompts, height, width = maps.shape
     columns = n_prompts + (pictures is not None)
@@ -192,10 +193,11 @@ def attention_maps(maps, titles, pictures=None):
     extent, top = (0, width, height, 0), maps.max().item()
     for row, title in enumerate(titles):
         for prompt, axis in enumerate(axes[row, columns - n_prompts:]):
+            weights = maps[row, prompt]
             if pictures is not None:
                 axis.imshow(pictures[row], extent=extent)
-            axis.imshow(maps[row, prompt], extent=extent, cmap="Reds", vmin=0, vmax=top,
-                        alpha=1 if pictures is None else 0.6)
+            axis.imshow(weights, extent=extent, cmap="Reds", vmin=0, vmax=top,
+                        alpha=None if pictures is None else (weights / top).numpy())
             axis.set_title(f"prompt {prompt + 1}" if row == 0 else "", fontsize=9)
         if pictures is not None:
             axes[row, 0].imshow(pictures[row])
