@@ -129,8 +129,11 @@ def _cache(params):
 
 def _settings(params, name, backbone):
     """What a pack must have been made with to serve this run."""
+    settings = params.features
+    # the usual kind of local features goes without saying, as in packs older than the choice
+    local = settings.local_grid if settings.vit_local == "last" else [settings.local_grid, "vv"]
     return {"dataset": name, "image_fingerprint": backbone.image_fingerprint,
-            "views": params.features.views, "local_grid": params.features.local_grid}
+            "views": settings.views, "local_grid": local}
 
 
 def _encode(dataset, folder, digests, settings, backbone, shards, key):
@@ -153,7 +156,7 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key):
                 if shard is None:
                     encoded = []
                     for images in _loaded(_chunks(items, settings.batch_size), load_one):
-                        encoded.append(_encode_batch(backbone.model, images, settings.local_grid))
+                        encoded.append(_encode_batch(backbone.model, images, settings))
                         progress.update(len(images))
                     shard = _joined(encoded)
                     save_tensors(path, shard, key)
@@ -193,18 +196,18 @@ def _loaded(batches, load):
             yield list(rest)
 
 
-def _encode_batch(model, images, grid):
+def _encode_batch(model, images, settings):
     """Return the stored form of a batch: `images` holds, for each image, it and its views."""
     device = next(model.parameters()).device
     # one call for the images and one for each view, so that calls are of one size; channels last
     # makes convolutions on a CPU a third faster
-    encoded = [encode_images(model, torch.stack(batch).to(device,
-                                                          memory_format=torch.channels_last))
+    batches = [torch.stack(batch).to(device, memory_format=torch.channels_last)
                for batch in zip(*images, strict=True)]
+    encoded = [encode_images(model, batch, settings.vit_local) for batch in batches]
     features, local = (tensor.cpu() for tensor in encoded[0])
     views = torch.stack([view.cpu() for view, _ in encoded], dim=1)[:, 1:]
     stored = {"features": features.half()}
-    stored["local"], stored["local_scale"] = compact(pool_grid(local, grid))
+    stored["local"], stored["local_scale"] = compact(pool_grid(local, settings.local_grid))
     stored["views"], stored["views_scale"] = compact(views)
     if not all(tensor.isfinite().all() for tensor in stored.values()):
         raise ValueError("the image tower gives features that are not finite; its weights or its "

@@ -53,6 +53,9 @@ class FeatureParams(Block):
     views: Annotated[int, Field(ge=0)] = Field(
         4, description="augmented views of a training image; 0: train on the test transform")
     local_grid: Positive = Field(3, description="local features are pooled to a grid of n x n")
+    vit_local: Literal["last", "vv"] = Field(
+        "last", description="a ViT's local features: its last block's, or with value-value "
+                            "attention there")
 
 
 class Schedule(Block):
