@@ -12,11 +12,11 @@ from plain import POCKET, TOKENIZER, difference, plain_features, small_clip
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from promptstudy.clip.descriptions import Descriptions, encode_descriptions
+from promptstudy.clip.descriptions import Descriptions, encode_descriptions, shuffled
 from promptstudy.clip.text import TextEncoder
 from promptstudy.methods import dualpt
 from promptstudy.methods.coop import CoOp
-from promptstudy.methods.dualpt import DuAlPT, plan, shuffled
+from promptstudy.methods.dualpt import DuAlPT, plan
 from promptstudy.methods.transport import sinkhorn
 from promptstudy.params import ContextParams, DuAlPTParams, DuAlPTVariant, Schedule
 from promptstudy.training import Batch
@@ -148,6 +148,14 @@ def test_one_prompt_without_alignments_is_coop(context, encoder, batch):
     assert torch.equal(predicted, coop.predict(images))
 
 
+def test_contexts_that_do_not_fit_are_refused(encoder, build):
+    with pytest.raises(ValueError, match="contexts of 3 vectors do not fit a prompt of 4"):
+        build(contexts=torch.zeros(2, 3, 3, encoder.width))
+    with pytest.raises(ValueError, match="4 classes cannot be used for 2"):
+        build(["lion", "tiger"], contexts=torch.zeros(2, 3, 4, 4, encoder.width),
+              context={"class_specific": True})
+
+
 def test_equal_prompts_are_one_prompt(build, encoder, batch):
     one = build(n_prompts=1)
     same = build(n_prompts=3, contexts=one.contexts.detach().expand(-1, 3, -1, -1))
@@ -229,9 +237,9 @@ def test_with_endless_entropy_both_plans_are_uniform(build, batch):
     local = method.train_local[batch.index]
     mean = SCALE * torch.einsum("rbd,rcd->rbc", local.mean(dim=2), prompts.mean(dim=2))
     torch.testing.assert_close(method.local_logits(local, prompts), mean)
-    weights = method.descriptions.weights
-    torch.testing.assert_close(method.text_plan(prompts), (weights[:, None] / 3).expand(
-        2, -1, 3, -1))
+    plan = method.text_plan(method.text_cost(prompts))
+    uniform = (method.descriptions.weights[:, None] / 3).expand_as(plan)
+    torch.testing.assert_close(plan, uniform)
 
 
 def test_with_little_entropy_prompts_equal_to_the_descriptions_have_no_distance(build):

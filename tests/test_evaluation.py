@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import write_descriptions
 
-from promptstudy.clip.descriptions import read_descriptions
+from promptstudy.clip.descriptions import description_sources, read_descriptions
 from promptstudy.clip.text import TextEncoder
 from promptstudy.evaluation import Comparison, Evaluation, top1
 from promptstudy.features import extract
@@ -48,8 +48,8 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
     train_plan(coop.plan(params, "shapes"), build, params, pack, params.coop.schedule,
                params.artefact("coop", "shapes"), coop.origin(params, pack, tiny_backbone))
     write_descriptions(params.root)
-    texts = dualpt.description_sources(encoder, read_descriptions(params, "shapes"),
-                                       pack.class_names, params.datasets["shapes"].template)
+    texts = description_sources(encoder, read_descriptions(params, "shapes"), pack.class_names,
+                                params.datasets["shapes"].template)
 
     def build_dualpt(setting, names):
         return dualpt.DuAlPT(encoder, names, setting.variant, tiny_backbone.logit_scale,

@@ -48,3 +48,22 @@ def read_descriptions(params, dataset):
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; `dvc repro describe@{dataset}` makes it")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def description_sources(encoder, sentences, class_names, template, progress=None):
+    """Return `{source: Descriptions}` for the sources that a variant can name.
+
+    sentences: `{class name: [sentence, ...]}`.
+    """
+    llm = encode_descriptions(encoder, sentences, class_names, progress)
+    own = {name: [template.format(name)] for name in class_names}
+    return {"llm": llm, "template": encode_descriptions(encoder, own, class_names),
+            "shuffled": llm.of(shuffled(len(class_names)))}
+
+
+def shuffled(n_classes):
+    """Return an order of the classes in which none stands at its own place, always the same one."""
+    ring = torch.randperm(n_classes, generator=torch.Generator().manual_seed(0))
+    order = torch.empty_like(ring)
+    order[ring] = ring.roll(1)
+    return order

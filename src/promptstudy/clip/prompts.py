@@ -39,6 +39,15 @@ class PromptLayout(nn.Module):
             self.register_buffer("start", encoder.token_embedding(start))
             self.register_buffer("words", encoder.token_embedding(tokens.to(encoder.device)))
 
+    def check(self, contexts):
+        """Raise `ValueError` for contexts [..., M, D] or [..., C, M, D] that do not fit."""
+        classes, n_ctx = contexts.shape[-3:-1]
+        if self.class_specific and classes != len(self.class_names):
+            raise ValueError(f"class-specific contexts of {classes} classes cannot be used for "
+                             f"{len(self.class_names)} others")
+        if n_ctx != self.n_ctx:
+            raise ValueError(f"contexts of {n_ctx} vectors do not fit a prompt of {self.n_ctx}")
+
     def _row(self, encoder, name, before):
         """The suffix of one class as (token, context slot) pairs, the absent one 0 or -1."""
         sentence = encoder.word_tokens(f"{name}.")

@@ -46,12 +46,7 @@ class CoOp(nn.Module):
         self.layout = PromptLayout(encoder, class_names, context)
         if contexts is None:
             contexts = initial_contexts(encoder, self.layout, context, seeds)
-        if context.class_specific and contexts.shape[1] != len(class_names):
-            raise ValueError(f"class-specific contexts of {contexts.shape[1]} classes cannot be "
-                             f"used for {len(class_names)} others")
-        if contexts.shape[-2] != context.n_ctx:
-            raise ValueError(f"contexts of {contexts.shape[-2]} vectors do not fit a prompt of "
-                             f"{context.n_ctx}")
+        self.layout.check(contexts)
         self.contexts = nn.Parameter(contexts.to(encoder.device, copy=True))
 
     def class_features(self):

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..clip.descriptions import encode_descriptions
 from ..clip.prompts import PromptLayout, initial_contexts
 from ..params import Setting
 from .losses import cross_entropy
@@ -48,25 +47,6 @@ def origin(params, pack, backbone):
             "text_fingerprint": backbone.text_fingerprint}
 
 
-def description_sources(encoder, sentences, class_names, template, progress=None):
-    """Return `{source: Descriptions}` for the sources that a variant can name.
-
-    sentences: `{class name: [sentence, ...]}`.
-    """
-    llm = encode_descriptions(encoder, sentences, class_names, progress)
-    own = {name: [template.format(name)] for name in class_names}
-    return {"llm": llm, "template": encode_descriptions(encoder, own, class_names),
-            "shuffled": llm.of(shuffled(len(class_names)))}
-
-
-def shuffled(n_classes):
-    """Return an order of the classes in which none stands at its own place, always the same one."""
-    ring = torch.randperm(n_classes, generator=torch.Generator().manual_seed(0))
-    order = torch.empty_like(ring)
-    order[ring] = ring.roll(1)
-    return order
-
-
 class DuAlPT(nn.Module):
     """R runs of DuAl-PT that train side by side; the N contexts of each run are all it learns.
 
@@ -82,6 +62,7 @@ class DuAlPT(nn.Module):
     `contexts` [R, N, M, D] or [R, N, C, M, D] are the starting point, fresh ones drawn from
     `seeds` when None. `train_local` [n, L, d] are the local features of all training images and
     `descriptions` those of the classes; each is needed if its part of the loss weighs more than 0.
+    Raises `ValueError` for contexts that do not fit.
     """
 
     def __init__(self, encoder, class_names, variant, logit_scale, *, contexts=None, seeds=(),
@@ -93,6 +74,7 @@ class DuAlPT(nn.Module):
         if contexts is None:
             contexts = initial_contexts(encoder, self.layout, variant.context, seeds,
                                         variant.n_prompts)
+        self.layout.check(contexts)
         self.contexts = nn.Parameter(contexts.to(encoder.device, copy=True))
         self.train_local = None
         if train_local is not None:
@@ -135,9 +117,12 @@ class DuAlPT(nn.Module):
             case "attn":
                 return (similarity / TAU_ATTENTION).softmax(dim=-2) / n_prompts
 
-    def text_plan(self, prompts):
+    def text_cost(self, prompts):
+        """Return 1 - T_cn . E_ck [R, C, N, K] of the prompts [R, C, N, d]."""
+        return 1 - torch.einsum("rcnd,ckd->rcnk", prompts, self.descriptions.features)
+
+    def text_plan(self, cost):
         """Return the transport plan [R, C, N, K] of prompts to the descriptions of their class."""
-        cost = 1 - torch.einsum("rcnd,ckd->rcnk", prompts, self.descriptions.features)
         return sinkhorn(cost, self.variant.eps_text, TEXT_ITERATIONS,
                         column_weights=self.descriptions.weights)
 
@@ -152,8 +137,8 @@ class DuAlPT(nn.Module):
         mean = self.descriptions.mean
         match self.variant.text_align:
             case "ot":
-                cost = 1 - torch.einsum("rcnd,ckd->rcnk", prompts, self.descriptions.features)
-                return (self.text_plan(prompts) * cost).sum(dim=(-2, -1)).mean(dim=-1)
+                cost = self.text_cost(prompts)
+                return (self.text_plan(cost) * cost).sum(dim=(-2, -1)).mean(dim=-1)
             case "mean":
                 return 1 - (classes * mean).sum(dim=-1).mean(dim=-1)
             case "infonce":
