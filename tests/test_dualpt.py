@@ -12,7 +12,7 @@ from plain import POCKET, TOKENIZER, difference, plain_features, small_clip
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from promptstudy.clip.descriptions import Descriptions, encode_descriptions, shuffled
+from promptstudy.clip.descriptions import DescriptionFeatures, encode_descriptions, shuffled
 from promptstudy.clip.text import TextEncoder
 from promptstudy.methods import dualpt
 from promptstudy.methods.coop import CoOp
@@ -183,7 +183,7 @@ def test_order_of_prompts_sentences_and_places_does_not_matter(local_align, text
     method = build(local_align=local_align, text_align=text_align)
     other = build(local_align=local_align, text_align=text_align,
                   contexts=method.contexts.detach()[:, [2, 0, 1]],
-                  descriptions=Descriptions(descriptions.features.flip(1),
+                  descriptions=DescriptionFeatures(descriptions.features.flip(1),
                                             descriptions.weights.flip(1)))
     other.train_local = method.train_local.flip(1)
     torch.testing.assert_close(other.loss(batch), method.loss(batch))
@@ -207,7 +207,7 @@ def test_gradient_is_that_of_the_loss_with_plans_held_fixed(model, monkeypatch):
                                  generator=torch.Generator().manual_seed(2))
     method = DuAlPT(encoder, NAMES, DuAlPTVariant(context=ContextParams(n_ctx=4)), SCALE,
                     contexts=contexts, train_local=draw(IMAGES, LOCAL, encoder.dim).double(),
-                    descriptions=Descriptions(draw(4, 3, encoder.dim).double(),
+                    descriptions=DescriptionFeatures(draw(4, 3, encoder.dim).double(),
                                               torch.full((4, 3), 1 / 3, dtype=torch.float64)))
     batch = Batch(torch.arange(6)[None], draw(1, 6, encoder.dim, seed=5).double(),
                   torch.tensor([[0, 1, 2, 3, 1, 1]]))
@@ -245,7 +245,7 @@ def test_with_endless_entropy_both_plans_are_uniform(build, batch):
 def test_with_little_entropy_prompts_equal_to_the_descriptions_have_no_distance(build):
     method = build(n_prompts=3)
     classes, prompts = method.class_features()
-    method.descriptions = Descriptions(prompts[0].detach(), torch.full((4, 3), 1 / 3))
+    method.descriptions = DescriptionFeatures(prompts[0].detach(), torch.full((4, 3), 1 / 3))
     losses = []
     for epsilon in (0.1, 0.01, 1e-5):
         method.variant = method.variant.model_copy(update={"eps_text": epsilon})
@@ -323,7 +323,7 @@ def test_a_step_with_four_prompts_costs_little_more_than_four_of_coops():
     names = [" ".join(["word"] * (1 + i % 3)) for i in range(100)]
     context = ContextParams(n_ctx=16)
     local = draw(40, 9, encoder.dim)
-    texts = Descriptions(draw(100, 20, encoder.dim), torch.full((100, 20), 1 / 20))
+    texts = DescriptionFeatures(draw(100, 20, encoder.dim), torch.full((100, 20), 1 / 20))
     batch = Batch(torch.arange(32)[None], draw(1, 32, encoder.dim), torch.arange(32)[None])
 
     def operations(compute):

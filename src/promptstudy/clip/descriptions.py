@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 
-class Descriptions(NamedTuple):
-    """Descriptions of C classes; classes with fewer than K sentences are filled up with zeros."""
+class DescriptionFeatures(NamedTuple):
+    """What is said of C classes; those with fewer than K sentences are filled up with zeros."""
 
     features: torch.Tensor  # [C, K, d] normalised
     weights: torch.Tensor  # [C, K], the same for each sentence of a class, 0 for fillers, sum 1
@@ -20,11 +20,11 @@ class Descriptions(NamedTuple):
 
     def of(self, classes):
         """Return the descriptions of the classes with these indices, in this order."""
-        return Descriptions(self.features[classes], self.weights[classes])
+        return DescriptionFeatures(self.features[classes], self.weights[classes])
 
 
 def encode_descriptions(encoder, sentences, class_names, progress=None):
-    """Return the `Descriptions` of `{class name: [sentence, ...]}`, in the order of `class_names`.
+    """Return the `DescriptionFeatures` of `{class name: [sentence, ...]}`, ordered as the names.
 
     Raises `ValueError` naming the classes without a sentence.
     """
@@ -36,7 +36,7 @@ def encode_descriptions(encoder, sentences, class_names, progress=None):
     texts = [sentence for name in class_names for sentence in sentences[name]]
     features = torch.zeros(*present.shape, encoder.dim, device=encoder.device)
     features[present] = F.normalize(encoder.encode_text(texts, progress=progress), dim=-1)
-    return Descriptions(features, present / counts[:, None])
+    return DescriptionFeatures(features, present / counts[:, None])
 
 
 def read_descriptions(params, dataset):
@@ -51,7 +51,7 @@ def read_descriptions(params, dataset):
 
 
 def description_sources(encoder, sentences, class_names, template, progress=None):
-    """Return `{source: Descriptions}` for the sources that a variant can name.
+    """Return `{source: DescriptionFeatures}` for the sources that a variant can name.
 
     sentences: `{class name: [sentence, ...]}`.
     """
