@@ -30,17 +30,13 @@ CHANGES = {
     "none": {},
     "lr 0.03": {"lr": 0.03}, "lr 0.15": {"lr": 0.15},
     "N 4, half the steps": {"n_prompts": 4, "max_steps": 60},
-    "N 1, twice the steps": {"n_prompts": 1, "max_steps": 240},
     "M16": {"context": ContextParams(n_ctx=16)},
     "M4-words": {"context": ContextParams(n_ctx=4, init="a photo of a")},
     "lambda 0": {"lambda_text": 0.0}, "lambda 0.3": {"lambda_text": 0.3},
     "lambda 1": {"lambda_text": 1.0}, "lambda 2": {"lambda_text": 2.0},
     "lambda 4": {"lambda_text": 4.0},
     "text mean": {"text_align": "mean"}, "text infonce": {"text_align": "infonce"},
-    "text kl": {"text_align": "kl"}, "text epsilon 0.1": {"eps_text": 0.1},
-    "no local": {"alpha": 0.0, "beta_infer": 0.0}, "alpha 0.5": {"alpha": 0.5},
-    "alpha 2": {"alpha": 2.0}, "beta 0": {"beta_infer": 0.0},
-    "local topk": {"local_align": "topk"}, "local attn": {"local_align": "attn"},
+    "no local": {"alpha": 0.0, "beta_infer": 0.0}, "beta 0": {"beta_infer": 0.0},
     "local epsilon 0.03": {"sinkhorn_eps": 0.03}}
 
 
