@@ -154,3 +154,21 @@ def test_the_distance_to_a_word_is_euclidean(encoder):
         distances = (table - vector).norm(dim=-1)
         assert row[0][1] == pytest.approx(distances.min().item(), rel=1e-5)
         assert row[0][0] == TOKENIZER.decode([distances.argmin().item()]).strip()
+
+
+@pytest.mark.parametrize("class_specific", [False, True])
+@pytest.mark.parametrize("position", POSITIONS)
+def test_gradients_are_equal_to_the_bit_however_threads_take_turns(position, class_specific):
+    wide = TextEncoder(small_clip(width=256, heads=4), TOKENIZER)
+    names = [f"thing {number}" for number in range(43)]
+    context = ContextParams(n_ctx=16, position=position, class_specific=class_specific)
+    layout = PromptLayout(wide, names, context)
+    contexts = initial_contexts(wide, layout, context, [1, 2, 3]).requires_grad_()
+
+    def gradient():
+        prefix, suffix, _ = layout(contexts)
+        weights = torch.arange(suffix.numel()).view_as(suffix).sin()
+        return torch.autograd.grad((suffix * weights).sum() + prefix.sum(), contexts)[0]
+
+    first = gradient()
+    assert all(torch.equal(gradient(), first) for _ in range(10))

@@ -65,12 +65,11 @@ class PromptLayout(nn.Module):
             [start, contexts[:, :self.n_shared]], dim=1)
         suffix = self.words.expand(runs, -1, -1, -1)
         if (self.slots >= 0).any():
-            slots = self.slots.clamp(min=0)
-            if self.class_specific:
-                filled = contexts[:, torch.arange(classes, device=slots.device)[:, None], slots]
-            else:
-                filled = contexts[:, slots]
-            suffix = torch.where(self.slots[..., None] >= 0, filled, suffix)
+            # gather, because the gradient of indexing adds up in the order of the threads
+            each = contexts if self.class_specific else contexts[:, None].expand(
+                -1, classes, -1, -1)
+            slots = self.slots.clamp(min=0)[..., None].expand(runs, -1, -1, each.shape[-1])
+            suffix = torch.where(self.slots[..., None] >= 0, each.gather(2, slots), suffix)
         return prefix, suffix, self.end
 
 
