@@ -42,6 +42,17 @@ coop:
   few_shot: {n_ctx: 4}
   base_to_new: {n_ctx: 4}
   schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+dualpt:
+  few_shot: {n_prompts: 2, context: {n_ctx: 4}}
+  base_to_new: {n_prompts: 2, context: {n_ctx: 4}}
+  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+  studies:
+    neither: {alpha: 0, beta_infer: 0, lambda_text: 0}
+    text only: {alpha: 0, beta_infer: 0}
+    local only: {lambda_text: 0}
+    shuffled: {descriptions: shuffled}
+  study_datasets: [shapes]
+  study_shots: [1]
 """
 
 
@@ -78,6 +89,15 @@ def tiny_backbone(tiny_suite):
     """The tiny suite's frozen CLIP."""
     params = load_params(tiny_suite / "params.yaml")
     return load_backbone(params.backbone.name, root=params.root)
+
+
+def write_descriptions(root):
+    """Write two sentences for every class of the tiny suite, as the describe stage does."""
+    for dataset in ("shapes", "figures"):
+        path = root / "artefacts" / "descriptions" / f"{dataset}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({name: [f"It is {name}.", f"A {name} picture on grey ground."]
+                                    for name in CLASSES}))
 
 
 def changed(params, **values):

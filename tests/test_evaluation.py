@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from conftest import write_descriptions
 
+from promptstudy.clip.descriptions import description_sources, read_descriptions
 from promptstudy.clip.text import TextEncoder
 from promptstudy.evaluation import Comparison, Evaluation, top1
 from promptstudy.features import extract
 from promptstudy.files import DamagedFile, save_tensors
-from promptstudy.methods import coop, linear_probe
+from promptstudy.methods import coop, dualpt, linear_probe
 from promptstudy.params import load_params
 from promptstudy.training import train_plan
 
@@ -45,6 +47,17 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
 
     train_plan(coop.plan(params, "shapes"), build, params, pack, params.coop.schedule,
                params.artefact("coop", "shapes"), coop.origin(params, pack, tiny_backbone))
+    write_descriptions(params.root)
+    texts = description_sources(encoder, read_descriptions(params, "shapes"), pack.class_names,
+                                params.datasets["shapes"].template)
+
+    def build_dualpt(setting, names):
+        return dualpt.DuAlPT(encoder, names, setting.variant, tiny_backbone.logit_scale,
+                             seeds=params.seeds, train_local=pack.train.local,
+                             descriptions=texts[setting.variant.descriptions].of(slice(len(names))))
+
+    train_plan(dualpt.plan(params, "shapes"), build_dualpt, params, pack, params.dualpt.schedule,
+               params.artefact("dualpt", "shapes"), dualpt.origin(params, pack, tiny_backbone))
     save_tensors(params.artefact("linear_probe", "shapes"), linear_probe.fit_all(params, pack),
                  linear_probe.origin(params, pack, tiny_backbone))
     return params, pack, tiny_backbone, encoder
@@ -56,6 +69,7 @@ def test_every_method_is_scored_on_every_subset(trained):
     evaluation.hand_crafted()
     evaluation.linear_probe()
     evaluation.coop()
+    evaluation.dualpt()
     count = {}
     for row in evaluation.rows:
         key = row["method"], row["protocol"], row["subset"]
@@ -66,9 +80,29 @@ def test_every_method_is_scored_on_every_subset(trained):
         ("zero_shot", "base_to_new", "base"): 1, ("zero_shot", "base_to_new", "new"): 1,
         ("ensemble", "base_to_new", "base"): 1, ("ensemble", "base_to_new", "new"): 1,
         ("linear_probe", "few_shot", "all"): runs, ("coop", "few_shot", "all"): runs,
-        ("coop", "base_to_new", "base"): 2, ("coop", "base_to_new", "new"): 2}
+        ("coop", "base_to_new", "base"): 2, ("coop", "base_to_new", "new"): 2,
+        # four studies at one shot, and the descriptions alone
+        ("dualpt", "few_shot", "all"): runs + 4 * 2 + 1,
+        ("dualpt", "base_to_new", "base"): 2, ("dualpt", "base_to_new", "new"): 2}
     sizes = {row["subset"]: row["n_test"] for row in evaluation.rows}
     assert sizes["base"] + sizes["new"] == sizes["all"] == len(pack.test.labels)
+
+
+def test_prompts_are_scored_without_descriptions_unless_the_variant_reads_them(trained):
+    params, pack, backbone, encoder = trained
+    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    setting = dualpt.plan(params, "shapes")[-1]
+    for subset in ("all", "base", "new"):
+        assert evaluation.dualpt_method(setting, subset).descriptions is None
+    reading = setting._replace(variant=setting.variant.model_copy(update={"llm_ensemble": 1}))
+    descriptions = evaluation.dualpt_method(reading, "new").descriptions
+    assert torch.equal(descriptions.features, evaluation.descriptions.features[4:])
+
+
+def test_missing_descriptions_say_which_stage_makes_them(trained):
+    params, *_ = trained
+    with pytest.raises(FileNotFoundError, match="dvc repro describe@elsewhere"):
+        read_descriptions(params, "elsewhere")
 
 
 def test_base_and_new_images_compete_among_their_own_classes(trained):

@@ -39,6 +39,10 @@ def faulty(tmp_path):
     ("datasets.shapes.tempalte", "{}", "datasets.shapes.tempalte: unknown key; did you mean "
                                        "'template'?"),
     ("coop.schedule.momentun", 0.9, "coop.schedule.momentun: unknown key; did you mean 'momentum'"),
+    ("dualpt.few_shot.lambda_txt", 1, "dualpt.few_shot.lambda_txt: unknown key; did you mean "
+                                      "'lambda_text'?"),
+    ("dualpt.studies.neither.alpa", 1, "dualpt.studies.neither.alpa: unknown key; did you mean "
+                                       "'alpha'?"),
     ("backbone.weights", "x", "backbone.weights: unknown key; did you mean 'pretrained'?"),
 ])
 def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
@@ -62,6 +66,13 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("seeds", [1, 1], "seeds: each only once (found [1, 1])"),
     ("datasets.shapes.template", "a photo", "datasets.shapes.template: needs {} once (found "
                                             "'a photo')"),
+    ("dualpt.few_shot.text_align", "kld", "dualpt.few_shot.text_align: input should be 'ot', "
+                                          "'mean', 'infonce' or 'kl' (found 'kld')"),
+    ("dualpt.few_shot.eps_text", 0, "dualpt.few_shot.eps_text: input should be greater than 0"),
+    ("dualpt.studies.neither", 3, "dualpt.studies.neither: input should be a valid dictionary"),
+    ("dualpt.study_datasets", ["shape"], "dualpt.study_datasets: 'shape' is not a dataset; did you "
+                                         "mean 'shapes'?"),
+    ("dualpt.study_shots", [3], "dualpt.schedule.epochs: no number of epochs for 3 shots"),
     ("shots", [1, 5], "coop.schedule.epochs: no number of epochs for 5 shots"),
 ])
 def test_wrong_value_is_named(faulty, key, value, message):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import write_descriptions
 
 from promptstudy.results import COLUMNS, read_results
 
@@ -45,6 +46,7 @@ def project(tiny_suite, tmp_path_factory):
     for folder in ("notebooks", "src"):
         shutil.copytree(PROJECT / folder, root / folder)
     shutil.copy(PROJECT / "dvc.yaml", root)
+    write_descriptions(root)
     (root / "reports").mkdir()
     (root / "reports" / "00_pocket_clip.html").write_text("the frozen stage's page")
     finish(dvc(root, "init", "--no-scm", "--quiet"))
@@ -56,13 +58,16 @@ def project(tiny_suite, tmp_path_factory):
 def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     reports = project / "reports"
     assert {page.name for page in reports.glob("*.html")} >= {
-        "index.html", "02_features-shapes.html", "03_coop-figures.html", "07_evaluate.html",
-        "08_figures.html"}
+        "index.html", "02_features-shapes.html", "03_coop-figures.html",
+        "04_dualpt-shapes.html", "07_evaluate.html", "08_figures.html"}
     results = read_results(reports / "results.csv")
     assert tuple(results.columns) == COLUMNS
     coop = results[(results["method"] == "coop") & (results["protocol"] == "few_shot")
                    & (results["variant"] == "M4")]
     assert len(coop) == 2 * 2 * 2  # datasets, shots, seeds
+    dualpt = results[(results["method"] == "dualpt") & (results["protocol"] == "few_shot")
+                     & (results["variant"] == "N2-M4")]
+    assert len(dualpt) == len(coop)
     assert "http" not in (reports / "index.html").read_text().replace("http://www.w3.org", "")
 
 
@@ -79,7 +84,7 @@ def test_forcing_a_stage_gives_the_same_bytes(project):
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("stage", ["features", "coop"])
+@pytest.mark.parametrize("stage", ["features", "coop", "dualpt"])
 def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(project, stage):
     made = project / "artefacts" / stage / "shapes.safetensors"
     before = made.read_bytes()

@@ -14,6 +14,7 @@ from promptstudy.results import (
     average_over_datasets,
     base_to_new_table,
     harmonic_mean,
+    main_rows,
     over_seeds,
     read_results,
     table,
@@ -78,15 +79,19 @@ def test_average_h_is_that_of_the_means_and_the_mean_of_h_stands_beside_it():
 def suite(own_suite):
     """A suite with study variants and a made-up results table that its claims can be read from."""
     params_file = own_suite / "params.yaml"
-    params_file.write_text(params_file.read_text() + """\
+    params_file.write_text(params_file.read_text().replace("dualpt:", """\
   studies: [{n_ctx: 4, class_specific: true}, {n_ctx: 4, position: middle}]
   study_datasets: [shapes]
   study_shots: [1, 2]
-""")
+dualpt:"""))
     return load_params(params_file)
 
 
-def made_up(params, new_after=40.0):
+PARTS = {"neither": 40, "text only": 45, "local only": 38, "shuffled": 30}
+
+
+def made_up(params, new_after=40.0, gain=5.0):
+    """Results in which CoOp has `new_after` percent on new classes and DuAl-PT `gain` more."""
     rows = []
     for name in params.datasets:
         common = dict(suite=params.suite, dataset=name)
@@ -96,12 +101,22 @@ def made_up(params, new_after=40.0):
                          protocol="base_to_new", **common) for subset in ("base", "new")]
         for shots, seed in itertools.product(params.shots, params.seeds):
             rows.append(row(45 + 10 * shots + seed, shots=shots, seed=seed, **common))
+            rows.append(row(45 + gain + 10 * shots + seed, method="dualpt", variant="N2-M4",
+                            shots=shots, seed=seed, **common))
             rows.append(row(30 + 20 * shots, method="linear_probe", variant="val C", shots=shots,
                             seed=seed, **common))
             if name in params.coop.study_datasets:
                 rows += [row(45 + shots, variant=context.label, shots=shots, seed=seed, **common)
                          for context in params.coop.studies]
+        rows.append(row(58, method="dualpt", variant="descriptions alone", shots=0, seed=0,
+                        **common))
+        if name in params.dualpt.study_datasets:
+            rows += [row(value, method="dualpt", variant=part, shots=1, seed=seed, **common)
+                     for part, value in PARTS.items() for seed in params.seeds]
         for seed in params.seeds:
+            rows += [row(value + gain, method="dualpt", variant="N2-M4", shots=2, seed=seed,
+                         subset=subset, protocol="base_to_new", **common)
+                     for subset, value in (("base", 60), ("new", new_after))]
             rows += [row(value, shots=2, seed=seed, subset=subset, protocol="base_to_new",
                          **common) for subset, value in (("base", 70), ("new", new_after))]
     return table(rows)
@@ -118,6 +133,30 @@ def test_claims_follow_the_numbers(suite):
     assert verdicts["With few images one context for all beats one a class"] == "holds"
 
 
+def test_claims_about_dualpt_follow_the_numbers(suite):
+    verdicts = claims(made_up(suite), suite).set_index("claim")["verdict"]
+    assert verdicts["DuAl-PT beats CoOp at every number of shots"] == "holds"
+    assert verdicts["DuAl-PT beats CoOp on new classes"] == "holds"
+    assert verdicts["DuAl-PT beats its descriptions as a classifier of their own (inferred)"] \
+        == "holds"
+    assert verdicts["DuAl-PT's text alignment alone helps (inferred)"] == "holds"
+    assert verdicts["DuAl-PT's local alignment alone helps (inferred)"] == "does not hold"
+    assert verdicts["DuAl-PT's two alignments together are best (inferred)"] == "holds"
+    assert verdicts["Descriptions of other classes hurt DuAl-PT (inferred)"] == "holds"
+    verdicts = claims(made_up(suite, gain=-1.0), suite).set_index("claim")["verdict"]
+    assert verdicts["DuAl-PT beats CoOp at every number of shots"] == "does not hold"
+    assert verdicts["DuAl-PT beats CoOp on new classes"] == "does not hold"
+    assert verdicts["DuAl-PT beats its descriptions as a classifier of their own (inferred)"] \
+        == "mixed"  # at 2 shots, not at 1
+
+
+def test_main_rows_leave_out_the_studies(suite):
+    frame = made_up(suite)
+    main = main_rows(frame, suite)
+    assert set(main["method"]) == set(frame["method"])
+    assert set(main["variant"]) == {"t", "val C", "M4", "N2-M4"}
+
+
 def test_index_shows_tables_claims_figures_and_pages(suite):
     frame = made_up(suite)
     reports = suite.root / "reports"
@@ -131,12 +170,14 @@ def test_index_shows_tables_claims_figures_and_pages(suite):
 
 def test_figures_show_every_dataset_and_method(suite):
     frame = made_up(suite)
-    few_shot = plots.few_shot(frame, "M4")
+    few_shot = plots.few_shot(main_rows(frame, suite))
     assert [axis.get_title() for axis in few_shot.axes if axis.get_visible()] == [
         "mean over datasets", "figures", "shapes"]
     bars = plots.base_to_new(frame).axes[0].patches
-    assert len(bars) == 3 * 3  # base, new, H of zero-shot, ensemble, CoOp
-    studies = plots.studies(frame, ["M4", "M4-csc", "M4-middle"])
+    assert len(bars) == 4 * 3  # base, new, H of zero-shot, ensemble, CoOp, DuAl-PT
+    studies = plots.studies(frame, "coop", ["M4", "M4-csc", "M4-middle"])
+    assert [axis.get_title() for axis in studies.axes] == ["shapes"]
+    studies = plots.studies(frame, "dualpt", ["N2-M4", *PARTS])
     assert [axis.get_title() for axis in studies.axes] == ["shapes"]
 
 

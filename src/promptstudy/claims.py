@@ -2,24 +2,30 @@
 
 import pandas as pd
 
-from .results import average_over_datasets, base_to_new_table, over_seeds, shots_label
+from .evaluation import DESCRIPTIONS_ALONE
+from .results import (
+    average_over_datasets,
+    base_to_new_table,
+    main_rows,
+    over_seeds,
+    shots_label,
+)
 
 
 def claims(frame, params):
     """Return a table of the claims that the suite can test: claim, measured, verdict.
 
     Verdicts are `holds`, `does not hold` or `mixed`; numbers are means over datasets and seeds of
-    top-1 accuracy in percent, written as mean ± standard deviation over seeds.
+    top-1 accuracy in percent, written as mean ± standard deviation over seeds. What the abstract
+    of a paper does not say itself is marked as inferred.
     """
-    verdicts = [*_few_shot(frame, params), *_base_to_new(frame), *_variants(frame, params)]
+    verdicts = [*_few_shot(frame, params), *_base_to_new(frame), *_variants(frame, params),
+                *_dualpt(frame, params), *_dualpt_variants(frame, params)]
     return pd.DataFrame(verdicts, columns=["claim", "measured", "verdict"])
 
 
 def _few_shot(frame, params):
-    main = frame[(frame["protocol"] == "few_shot")
-                 & ((frame["method"] != "coop")
-                    | (frame["variant"] == params.coop.few_shot.label))]
-    summary = over_seeds(average_over_datasets(main)).set_index(["method", "shots"])
+    summary = _few_shot_summary(frame, params)
     shots = sorted(params.shots)
     most, low = shots[-1], [count for count in shots if count <= 4]
     zero_shot, ensemble = (summary.loc[(method, 0), "mean"] for method in ("zero_shot", "ensemble"))
@@ -41,6 +47,12 @@ def _few_shot(frame, params):
            ", ".join(f"{count}: CoOp {coop.loc[count, 'mean']:.1f}, probe "
                      f"{probe.loc[count, 'mean']:.1f}" for count in low),
            _verdict(len(better) == len(low), bool(better)))
+
+
+def _few_shot_summary(frame, params):
+    """Means and deviations of the main variants, averaged over datasets, by method and shots."""
+    main = main_rows(frame[frame["protocol"] == "few_shot"], params)
+    return over_seeds(average_over_datasets(main)).set_index(["method", "shots"])
 
 
 def _base_to_new(frame):
@@ -104,6 +116,61 @@ def _variants(frame, params):
                  for count in sorted(params.coop.study_shots)]
         yield ("Starting from words or from noise makes no difference",
                listing(pairs, "noise", "words"), _verdict(*_equal(pairs)))
+
+
+def _dualpt(frame, params):
+    summary = _few_shot_summary(frame, params)
+    shots = sorted(params.shots)
+    ours, coop = summary.loc["dualpt"], summary.loc["coop"]
+    ahead = [count for count in shots if ours.loc[count, "mean"] > coop.loc[count, "mean"]]
+    yield ("DuAl-PT beats CoOp at every number of shots",
+           "; ".join(f"{count}: DuAl-PT {_cell(ours.loc[count])}, CoOp {_cell(coop.loc[count])}"
+                     for count in shots), _verdict(ahead == shots, bool(ahead)))
+    average = base_to_new_table(frame).loc["average"].reset_index().set_index("method")
+    ours, coop = average.loc["dualpt"], average.loc["coop"]
+    yield ("DuAl-PT beats CoOp on new classes",
+           f"new: DuAl-PT {ours['new']:.1f}, CoOp {coop['new']:.1f}; base: DuAl-PT "
+           f"{ours['base']:.1f}, CoOp {coop['base']:.1f}", _verdict(ours["new"] > coop["new"]))
+    alone = frame[(frame["method"] == "dualpt") & (frame["variant"] == DESCRIPTIONS_ALONE)]
+    alone = alone["value"].mean()
+    ours = summary.loc["dualpt"]
+    ahead = [count for count in shots if ours.loc[count, "mean"] > alone]
+    yield ("DuAl-PT beats its descriptions as a classifier of their own (inferred)",
+           f"descriptions alone {alone:.1f}; DuAl-PT ahead at {_counts(ahead)}",
+           _verdict(ahead == shots, bool(ahead)))
+
+
+def _dualpt_variants(frame, params):
+    """Claims about DuAl-PT's parts, over the datasets and shots of its studies."""
+    block = params.dualpt
+    rows = frame[(frame["method"] == "dualpt") & (frame["protocol"] == "few_shot")
+                 & frame["dataset"].isin(block.study_datasets)
+                 & frame["shots"].isin(block.study_shots)]
+    summary = over_seeds(average_over_datasets(rows)).set_index(["variant", "shots"])
+    main, shots = block.few_shot.label, sorted(block.study_shots)
+    if not {"neither", "text only", "local only", "shuffled"} <= set(block.studies) or rows.empty:
+        return
+
+    def mean(variant, count):
+        return summary.loc[(variant, count), "mean"]
+
+    def listing(**variants):
+        return "; ".join(f"{shots_label(count)}: " + ", ".join(
+            f"{name} {_cell(summary.loc[(variant, count)])}" for name, variant in variants.items())
+            for count in shots)
+
+    for part in ("text", "local"):
+        helps = [mean(f"{part} only", count) > mean("neither", count) for count in shots]
+        yield (f"DuAl-PT's {part} alignment alone helps (inferred)",
+               listing(without="neither", alone=f"{part} only"), _verdict(all(helps), any(helps)))
+    best = [mean(main, count) >= max(mean("text only", count), mean("local only", count))
+            for count in shots]
+    yield ("DuAl-PT's two alignments together are best (inferred)",
+           listing(both=main, text="text only", local="local only"),
+           _verdict(all(best), any(best)))
+    hurts = [mean("shuffled", count) < mean(main, count) for count in shots]
+    yield ("Descriptions of other classes hurt DuAl-PT (inferred)",
+           listing(own=main, others="shuffled"), _verdict(all(hurts), any(hurts)))
 
 
 def _equal(pairs):

@@ -7,18 +7,26 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
+from .clip.descriptions import encode_descriptions, read_descriptions
 from .datasets.splits import base_and_new
 from .files import load_tensors
-from .methods import coop, linear_probe
+from .methods import coop, dualpt, linear_probe
 
 # CoOp's prompt ensemble, which a dataset's own template joins.
 ENSEMBLE = ("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.",
             "a {} in a video game.", "art of the {}.", "a photo of the small {}.")
+# Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
+DESCRIPTIONS_ALONE = "descriptions alone"
 
 
 def top1(predicted, labels):
     """Return the share of correct predictions in percent, over images and not over classes."""
     return 100 * (predicted == labels).double().mean(dim=-1)
+
+
+def subsets(protocol):
+    """Return the subsets of test images that a protocol scores."""
+    return ("all",) if protocol == "few_shot" else ("base", "new")
 
 
 class Evaluation:
@@ -37,10 +45,14 @@ class Evaluation:
         self.halves = {"base": self.labels < self.n_base, "new": self.labels >= self.n_base}
         self.rows = []
 
+    def classes_of(self, subset):
+        """Return the labels of `all`, `base` or `new`, as a slice."""
+        return {"all": slice(None), "base": slice(self.n_base),
+                "new": slice(self.n_base, None)}[subset]
+
     def names_of(self, subset):
-        """Return the class names of `all`, `base` or `new`."""
-        names = self.pack.class_names
-        return {"all": names, "base": names[:self.n_base], "new": names[self.n_base:]}[subset]
+        """Return the class names of a subset."""
+        return self.pack.class_names[self.classes_of(subset)]
 
     def images_of(self, subset):
         """Return normalised features and labels of a subset; labels count within the subset."""
@@ -49,6 +61,15 @@ class Evaluation:
         mask = self.halves[subset]
         first = self.n_base if subset == "new" else 0
         return self.features[mask], self.labels[mask] - first
+
+    def local_of(self, subset):
+        """Return the normalised local features [n, L, d] of a subset's images."""
+        return self.local if subset == "all" else self.local[self.halves[subset]]
+
+    @functools.cached_property
+    def local(self):
+        """The normalised local features of all test images."""
+        return F.normalize(self.pack.test.local, dim=-1)
 
     def add(self, protocol, method, variant, shots, seed, subset, predicted):
         """Add a row: top-1 accuracy of the predictions for a subset's images."""
@@ -88,11 +109,25 @@ class Evaluation:
     def coop(self):
         """Evaluate every setting of CoOp; base-to-new contexts meet the new names here."""
         for setting in coop.plan(self.params, self.name):
-            for subset in ("all",) if setting.protocol == "few_shot" else ("base", "new"):
+            for subset in subsets(setting.protocol):
                 predictions = self.coop_method(setting, subset).predict(self.images_of(subset)[0])
-                for seed, predicted in zip(self.params.seeds, predictions, strict=True):
-                    self.add(setting.protocol, "coop", setting.variant.label, setting.shots, seed,
-                             subset, predicted)
+                self.add_runs("coop", setting, subset, predictions)
+
+    def dualpt(self):
+        """Evaluate every setting of DuAl-PT, and its class descriptions alone as classifier."""
+        for setting in dualpt.plan(self.params, self.name):
+            for subset in subsets(setting.protocol):
+                predictions = self.dualpt_method(setting, subset).predict(
+                    self.images_of(subset)[0], self.local_of(subset))
+                self.add_runs("dualpt", setting, subset, predictions)
+        predicted = (self.features @ self.descriptions.mean.T).argmax(dim=-1)
+        self.add("few_shot", "dualpt", DESCRIPTIONS_ALONE, 0, 0, "all", predicted)
+
+    def add_runs(self, method, setting, subset, predictions):
+        """Add a row for every run of a setting: predictions [R, N]."""
+        for seed, predicted in zip(self.params.seeds, predictions, strict=True):
+            self.add(setting.protocol, method, setting.variant.label, setting.shots, seed, subset,
+                     predicted)
 
     def coop_method(self, setting, subset="all"):
         """Return the trained `CoOp` of a setting, its contexts around the names of a subset."""
@@ -105,6 +140,31 @@ class Evaluation:
         """The tensors of CoOp's stage, refused if made from anything else than this suite."""
         return load_tensors(self.params.artefact("coop", self.name),
                             coop.origin(self.params, self.pack, self.backbone))[0]
+
+    def dualpt_method(self, setting, subset="all"):
+        """Return the trained `DuAlPT` of a setting, its contexts around the names of a subset.
+
+        It holds descriptions only if its prediction is to read them (`llm_ensemble`).
+        """
+        contexts = self.learned_by_dualpt[f"{setting.key}/contexts"]
+        descriptions = None
+        if setting.variant.llm_ensemble:
+            descriptions = self.descriptions.of(self.classes_of(subset))
+        return dualpt.DuAlPT(self.encoder, self.names_of(subset), setting.variant,
+                             self.backbone.logit_scale, contexts=contexts,
+                             descriptions=descriptions)
+
+    @functools.cached_property
+    def learned_by_dualpt(self):
+        """The tensors of DuAl-PT's stage, refused if made from anything else than this suite."""
+        return load_tensors(self.params.artefact("dualpt", self.name),
+                            dualpt.origin(self.params, self.pack, self.backbone))[0]
+
+    @functools.cached_property
+    def descriptions(self):
+        """The descriptions of all classes."""
+        return encode_descriptions(self.encoder, read_descriptions(self.params, self.name),
+                                   self.pack.class_names)
 
     def compare(self, before, after):
         """Return the `Comparison` of two classifiers [C, d] over all test images."""

@@ -1,7 +1,5 @@
 """From images to verified feature packs: extraction that resumes, and the stored packs."""
 
-import hashlib
-import json
 import os
 import shutil
 import warnings
@@ -19,7 +17,7 @@ from .clip.image_features import encode_images, pool_grid, training_view
 from .datasets.images import check_images, load_image
 from .datasets.packs import FeaturePack, compact, images_sha256, listing
 from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset
-from .files import DamagedFile, load_tensors, save_tensors
+from .files import DamagedFile, json_sha256, load_tensors, save_tensors
 
 # 1 - cosine between features of the same images computed on two machines; other versions of image
 # libraries decode and resize to slightly other pixels
@@ -117,7 +115,7 @@ def extract(params, name, backbone, cache):
         return FeaturePack.load(path, origin)
     except (FileNotFoundError, DamagedFile):
         pass  # never finished, or made from something else
-    key = {"depends_on": _sha256(origin | {"batch_size": params.features.batch_size})}
+    key = {"depends_on": json_sha256(origin | {"batch_size": params.features.batch_size})}
     tensors = listed | _encode(dataset, folder, digests, params.features, backbone, shards, key)
     pack = FeaturePack(tensors, origin)
     pack.save(path)
@@ -131,8 +129,11 @@ def _cache(params):
 
 def _settings(params, name, backbone):
     """What a pack must have been made with to serve this run."""
+    settings = params.features
+    # the usual kind of local features goes without saying, as in packs older than the choice
+    local = settings.local_grid if settings.vit_local == "last" else [settings.local_grid, "vv"]
     return {"dataset": name, "image_fingerprint": backbone.image_fingerprint,
-            "views": params.features.views, "local_grid": params.features.local_grid}
+            "views": settings.views, "local_grid": local}
 
 
 def _encode(dataset, folder, digests, settings, backbone, shards, key):
@@ -155,7 +156,7 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key):
                 if shard is None:
                     encoded = []
                     for images in _loaded(_chunks(items, settings.batch_size), load_one):
-                        encoded.append(_encode_batch(backbone.model, images, settings.local_grid))
+                        encoded.append(_encode_batch(backbone.model, images, settings))
                         progress.update(len(images))
                     shard = _joined(encoded)
                     save_tensors(path, shard, key)
@@ -195,18 +196,18 @@ def _loaded(batches, load):
             yield list(rest)
 
 
-def _encode_batch(model, images, grid):
+def _encode_batch(model, images, settings):
     """Return the stored form of a batch: `images` holds, for each image, it and its views."""
     device = next(model.parameters()).device
     # one call for the images and one for each view, so that calls are of one size; channels last
     # makes convolutions on a CPU a third faster
-    encoded = [encode_images(model, torch.stack(batch).to(device,
-                                                          memory_format=torch.channels_last))
+    batches = [torch.stack(batch).to(device, memory_format=torch.channels_last)
                for batch in zip(*images, strict=True)]
+    encoded = [encode_images(model, batch, settings.vit_local) for batch in batches]
     features, local = (tensor.cpu() for tensor in encoded[0])
     views = torch.stack([view.cpu() for view, _ in encoded], dim=1)[:, 1:]
     stored = {"features": features.half()}
-    stored["local"], stored["local_scale"] = compact(pool_grid(local, grid))
+    stored["local"], stored["local_scale"] = compact(pool_grid(local, settings.local_grid))
     stored["views"], stored["views_scale"] = compact(views)
     if not all(tensor.isfinite().all() for tensor in stored.values()):
         raise ValueError("the image tower gives features that are not finite; its weights or its "
@@ -234,7 +235,3 @@ def _by_path(pack):
 
 def _count(pack):
     return sum(len(split) for split in (pack.train, pack.val, pack.test))
-
-
-def _sha256(record):
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

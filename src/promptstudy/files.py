@@ -56,6 +56,11 @@ def file_sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_sha256(value):
+    """Return the SHA-256 of a JSON-able value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def tensors_sha256(tensors):
     """Return the SHA-256 over names, types, shapes and values of a dict of tensors."""
     digest = hashlib.sha256()

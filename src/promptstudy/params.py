@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Entropy = Annotated[float, Field(gt=0)]
 
 
 class ParamsError(ValueError):
@@ -51,6 +53,9 @@ class FeatureParams(Block):
     views: Annotated[int, Field(ge=0)] = Field(
         4, description="augmented views of a training image; 0: train on the test transform")
     local_grid: Positive = Field(3, description="local features are pooled to a grid of n x n")
+    vit_local: Literal["last", "vv"] = Field(
+        "last", description="a ViT's local features: its last block's, or with value-value "
+                            "attention there")
 
 
 class Schedule(Block):
@@ -88,7 +93,7 @@ class Setting(NamedTuple):
     """One row of a method's plan; its runs, one a seed, are trained together."""
 
     protocol: str  # few_shot or base_to_new
-    variant: ContextParams
+    variant: Block  # has a `label`
     shots: int
 
     @property
@@ -108,6 +113,59 @@ class CoOpParams(Block):
     study_shots: list[Positive] = Field([], description="with how many shots")
 
 
+class DuAlPTVariant(Block):
+    """One DuAl-PT: how many prompts, what they are aligned with and how strongly."""
+
+    name: str | None = Field(None, description="in the results; null: made from the values")
+    context: ContextParams = ContextParams()
+    n_prompts: Positive = Field(4, description="number of prompts N")
+    text_align: Literal["ot", "mean", "infonce", "kl"] = Field(
+        "ot", description="how prompts are aligned with class descriptions")
+    lambda_text: Weight = Field(1.0, description="weight of that loss; 0: no text alignment")
+    eps_text: Entropy = Field(0.02, description="entropy of its plan; .inf: the uniform plan")
+    local_align: Literal["ot", "topk", "attn"] = Field(
+        "ot", description="how prompts are aligned with local image features")
+    alpha: Weight = Field(1.0, description="weight of the local scores' loss")
+    beta_infer: Weight = Field(1.0, description="weight of local scores in the prediction")
+    sinkhorn_eps: Entropy = Field(0.1, description="entropy of their plan; .inf: uniform")
+    llm_ensemble: Weight = Field(0.0, description="weight of the mean description's scores in the "
+                                                  "prediction, which then needs descriptions")
+    descriptions: Literal["llm", "template", "shuffled"] = Field(
+        "llm", description="a language model's, the template as the only one, or the model's but "
+                           "of another class")
+
+    @property
+    def label(self):
+        """Name of the variant in the results, e.g. `N4-M16`."""
+        return self.name or f"N{self.n_prompts}-{self.context.label}"
+
+
+class DuAlPTParams(Block):
+    """DuAl-PT: the main variants, their schedule, and the variants of its studies.
+
+    A study is a name and what it changes in `few_shot`.
+    """
+
+    few_shot: DuAlPTVariant = DuAlPTVariant()
+    base_to_new: DuAlPTVariant = DuAlPTVariant()
+    schedule: Schedule
+    studies: dict[str, DuAlPTVariant] = Field({}, description="more variants, trained few-shot")
+    study_datasets: list[str] = Field([], description="on which datasets")
+    study_shots: list[Positive] = Field([], description="with how many shots")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_studies(cls, values):
+        """Fill every study up with its name and the values of `few_shot` that it does not change.
+        """
+        if not isinstance(values, dict) or not isinstance(values.get("studies"), dict):
+            return values
+        main = values.get("few_shot") or {}
+        studies = {name: {**main, **change, "name": name} if isinstance(change, dict) else change
+                   for name, change in values["studies"].items()}
+        return {**values, "studies": studies}
+
+
 class Params(Block):
     """Everything that a run of the pipeline depends on."""
 
@@ -121,6 +179,7 @@ class Params(Block):
     datasets: Annotated[dict[str, DatasetParams], Field(min_length=1)]
     features: FeatureParams = FeatureParams()
     coop: CoOpParams
+    dualpt: DuAlPTParams
 
     _root: Path = Path(".")
 
@@ -214,13 +273,14 @@ def _nearest(word, valid):
 def _cross_check(params):
     """List the faults that lie between keys."""
     faults = []
-    for name in params.coop.study_datasets:
-        if name not in params.datasets:
-            faults.append(f"coop.study_datasets: {name!r} is not a dataset"
-                          + _nearest(name, params.datasets))
-    needed = {*params.shots, params.base_to_new_shots, *params.coop.study_shots}
-    for shots in sorted(needed - set(params.coop.schedule.epochs)):
-        faults.append(f"coop.schedule.epochs: no number of epochs for {shots} shots")
+    for method, block in (("coop", params.coop), ("dualpt", params.dualpt)):
+        for name in block.study_datasets:
+            if name not in params.datasets:
+                faults.append(f"{method}.study_datasets: {name!r} is not a dataset"
+                              + _nearest(name, params.datasets))
+        needed = {*params.shots, params.base_to_new_shots, *block.study_shots}
+        for shots in sorted(needed - set(block.schedule.epochs)):
+            faults.append(f"{method}.schedule.epochs: no number of epochs for {shots} shots")
     variants = [params.coop.few_shot, *params.coop.studies]
     for label in {variant.label for variant in variants}:
         if len({variant for variant in variants if variant.label == label}) > 1:

@@ -8,7 +8,8 @@ import seaborn as sns
 from .files import written_whole
 from .results import METHODS, average_over_datasets, base_to_new_table, over_seeds, shots_label
 
-COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e"], strict=True))
+COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e",
+                              "#0b5fa5"], strict=True))
 sns.set_theme(style="ticks", context="notebook", font_scale=0.9,
               rc={"axes.grid": True, "grid.color": "#e6eaee", "axes.spines.top": False,
                   "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 150,
@@ -31,13 +32,13 @@ def _grid(count, columns=4, size=(3.4, 3.2), **options):
     return figure, axes.flat[:count]
 
 
-def few_shot(frame, coop_variant):
+def few_shot(frame):
     """Accuracy against shots, a panel for the mean over datasets and for every dataset.
 
     Error bars are the standard deviation over seeds; methods without training are dashed lines.
+    Every method needs to be there with one variant (see `results.main_rows`).
     """
-    rows = frame[(frame["protocol"] == "few_shot")
-                 & ((frame["method"] != "coop") | (frame["variant"] == coop_variant))]
+    rows = frame[frame["protocol"] == "few_shot"]
     summary = over_seeds(pd.concat([average_over_datasets(rows), rows]))
     datasets = list(dict.fromkeys(summary["dataset"]))
     figure, axes = _grid(len(datasets))
@@ -70,6 +71,7 @@ def base_to_new(frame):
     runs = over_seeds(frame[frame["protocol"] == "base_to_new"])
     datasets = ["average", *dict.fromkeys(frame["dataset"])]
     methods = [method for method in METHODS if method in set(summary["method"])]
+    width = 0.8 / len(methods)
     figure, axes = _grid(len(datasets))
     for axis, dataset in zip(axes, datasets, strict=True):
         panel = summary[summary["dataset"] == dataset].set_index("method")
@@ -77,8 +79,9 @@ def base_to_new(frame):
         for place, method in enumerate(methods):
             for offset, column in enumerate(("base", "new", "H")):
                 value = panel.loc[method, column]
-                bar = axis.bar(offset + (place - (len(methods) - 1) / 2) * 0.26, value, 0.24,
-                               color=COLOURS[method], label=METHODS[method],
+                middle = offset + (place - (len(methods) - 1) / 2) * width
+                bar = axis.bar(middle, value, 0.92 * width, color=COLOURS[method],
+                               label=METHODS[method],
                                yerr=spread.get((method, column), 0) or None, capsize=2)
                 axis.bar_label(bar, fmt="%.0f", fontsize=7.5, color="#1d2733", padding=1)
         axis.set_xticks(range(3), ["base", "new", "H"])
@@ -91,9 +94,9 @@ def base_to_new(frame):
     return figure
 
 
-def studies(frame, variants):
-    """Few-shot accuracy of CoOp's variants, a panel for every dataset that has them."""
-    rows = frame[(frame["protocol"] == "few_shot") & (frame["method"] == "coop")]
+def studies(frame, method, variants):
+    """Few-shot accuracy of a method's variants, a panel for every dataset that has them."""
+    rows = frame[(frame["protocol"] == "few_shot") & (frame["method"] == method)]
     rows = rows[rows["variant"].isin(variants)]
     per_dataset = rows.groupby("dataset")["variant"].nunique()
     datasets = [name for name in per_dataset.index if per_dataset[name] == len(variants)]
@@ -156,12 +159,52 @@ def prompt_layouts(tables):
 
 def heat_map(matrix, rows, columns, title, label):
     """A labelled heat map of a matrix [len(rows), len(columns)]."""
+    names = max(1.0, 0.075 * max(map(len, rows)))  # room for the rows' names, in inches
     figure, axis = plt.subplots(layout="constrained",
-                                figsize=(2.2 + 0.42 * len(columns), 1 + 0.34 * len(rows)))
+                                figsize=(1.2 + names + 0.42 * len(columns), 1 + 0.34 * len(rows)))
     sns.heatmap(matrix, xticklabels=columns, yticklabels=rows, cmap="rocket_r", ax=axis,
                 cbar_kws={"label": label})
     axis.set_title(title)
     axis.tick_params(axis="x", rotation=60)
+    return figure
+
+
+def matrices(tables):
+    """Draw matrices of numbers from 0 to 1 side by side: `tables` is {title: [n, m]}."""
+    figure, axes = plt.subplots(1, len(tables), figsize=(2.6 * len(tables), 2.2), squeeze=False,
+                                layout="constrained")
+    for axis, (title, matrix) in zip(axes[0], tables.items(), strict=True):
+        sns.heatmap(matrix, vmin=0, vmax=1, cmap="rocket_r", cbar=False, annot=True, fmt=".2f",
+                    annot_kws={"fontsize": 8}, xticklabels=False, yticklabels=False, ax=axis)
+        axis.set_title(title, fontsize=10)
+    return figure
+
+
+def attention_maps(maps, titles, pictures=None):
+    """Draw where each prompt looks: a row an image, a column a prompt.
+
+    maps: [images, N, h, w], the weight of every place, shown the redder the more it is; titles: one
+    an image; pictures: [H, W, 3] arrays that the maps are laid over, or None.
+    """
+    count, n_prompts, height, width = maps.shape
+    columns = n_prompts + (pictures is not None)
+    figure, axes = plt.subplots(count, columns, squeeze=False, layout="constrained",
+                                figsize=(1.7 * columns, 1.85 * count))
+    extent, top = (0, width, height, 0), maps.max().item()
+    for row, title in enumerate(titles):
+        for prompt, axis in enumerate(axes[row, columns - n_prompts:]):
+            weights = maps[row, prompt]
+            if pictures is not None:
+                axis.imshow(pictures[row], extent=extent)
+            axis.imshow(weights, extent=extent, cmap="Reds", vmin=0, vmax=top,
+                        alpha=None if pictures is None else (weights / top).numpy())
+            axis.set_title(f"prompt {prompt + 1}" if row == 0 else "", fontsize=9)
+        if pictures is not None:
+            axes[row, 0].imshow(pictures[row])
+        axes[row, 0].set_ylabel(title, fontsize=8.5)
+        for axis in axes[row]:
+            axis.set(xticks=[], yticks=[])
+            axis.grid(visible=False)
     return figure
 
 

@@ -9,6 +9,7 @@ from .results import (
     METHODS,
     average_over_datasets,
     base_to_new_table,
+    main_rows,
     over_seeds,
     read_results,
     shots_label,
@@ -18,8 +19,9 @@ PAGES = {
     "00_pocket_clip": "Pocket CLIP: where the default backbone comes from, what it is and is not",
     "02_features": "features, few-shot draws and zero-shot geometry",
     "03_coop": "CoOp: the prompt, the loss, the schedule, training, what was learned",
+    "04_dualpt": "DuAl-PT: optimal transport, the two alignments, training, what prompts look at",
     "07_evaluate": "scores on test images, classes that gain and lose, example predictions",
-    "08_figures": "the figures of this page and the paper's claims"}
+    "08_figures": "the figures of this page and the papers' claims"}
 
 
 def write_report(params):
@@ -32,7 +34,7 @@ def write_report(params):
     seeds = ", ".join(map(str, params.seeds))
     backbone = ", ".join(results["backbone"].unique())
     scope = f"suite {params.suite}, backbone {backbone}, seeds {seeds}; data: results.csv"
-    main = _without_studies(results, params)
+    main = main_rows(results, params)
     page = render(
         "index.html", suite=params.suite, backbone=backbone, seeds=seeds,
         about=params.about_backbone, few_shot=_few_shot_tables(results),
@@ -44,20 +46,15 @@ def write_report(params):
             "base_to_new": "Accuracy on base and new classes and their harmonic mean. "
                            f"Stage figures; {scope}.",
             "studies": "Context length, class-specific contexts, place of the class name, initial "
-                       f"words. Stage figures; {scope}."},
+                       f"words. Stage figures; {scope}.",
+            "dualpt_studies": "DuAl-PT without its alignments, with other numbers of prompts, "
+                              f"other descriptions and uniform plans. Stage figures; {scope}."},
         provenance=_provenance(params))
     write_text(reports / "index.html", page)
     tables = [_markdown(_few_shot(main, "average")),
               _markdown(_base_to_new(main).query("dataset == 'average'").drop(columns="dataset"))]
     write_text(reports / "results.md", "\n".join(tables))
     return reports / "index.html"
-
-
-def _without_studies(results, params):
-    """The rows of every protocol's main variant."""
-    main = {"few_shot": params.coop.few_shot.label, "base_to_new": params.coop.base_to_new.label}
-    return results[(results["method"] != "coop")
-                   | (results["variant"] == results["protocol"].map(main))]
 
 
 def _few_shot_tables(results):

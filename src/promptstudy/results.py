@@ -8,7 +8,7 @@ COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "sho
            "subset", "metric", "value", "n_test")
 KEY = COLUMNS[:-2]
 METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
-           "linear_probe": "Linear probe", "coop": "CoOp"}
+           "linear_probe": "Linear probe", "coop": "CoOp", "dualpt": "DuAl-PT"}
 
 
 def table(rows):
@@ -38,6 +38,15 @@ def write_results(path, frame):
 def read_results(path):
     """Return the table of a results.csv."""
     return pd.read_csv(path)
+
+
+def main_rows(frame, params):
+    """Return the rows of every method's main variant in each protocol, without the studies."""
+    main = {(method, protocol): getattr(getattr(params, method), protocol).label
+            for method in ("coop", "dualpt") for protocol in ("few_shot", "base_to_new")}
+    keys = zip(frame["method"], frame["protocol"], frame["variant"], strict=True)
+    return frame[[variant == main.get((method, protocol), variant)
+                  for method, protocol, variant in keys]]
 
 
 def over_seeds(frame):

@@ -39,6 +39,15 @@ class PromptLayout(nn.Module):
             self.register_buffer("start", encoder.token_embedding(start))
             self.register_buffer("words", encoder.token_embedding(tokens.to(encoder.device)))
 
+    def check(self, contexts):
+        """Raise `ValueError` for contexts [..., M, D] or [..., C, M, D] that do not fit."""
+        classes, n_ctx = contexts.shape[-3:-1]
+        if self.class_specific and classes != len(self.class_names):
+            raise ValueError(f"class-specific contexts of {classes} classes cannot be used for "
+                             f"{len(self.class_names)} others")
+        if n_ctx != self.n_ctx:
+            raise ValueError(f"contexts of {n_ctx} vectors do not fit a prompt of {self.n_ctx}")
+
     def _row(self, encoder, name, before):
         """The suffix of one class as (token, context slot) pairs, the absent one 0 or -1."""
         sentence = encoder.word_tokens(f"{name}.")
@@ -64,26 +73,30 @@ class PromptLayout(nn.Module):
         return prefix, suffix, self.end
 
 
-def initial_contexts(encoder, layout, context, seeds):
+def initial_contexts(encoder, layout, context, seeds, n_prompts=None):
     """Return context vectors [R, M, D] or [R, C, M, D], one run a seed.
 
     Initial words give the embeddings of those words, the same for every run; otherwise each run
-    draws from N(0, 0.02^2) with its own seed. Raises `ValueError` when the initial words are not
-    M tokens.
+    draws from N(0, 0.02^2) with its own seed. With `n_prompts` = N every run has N prompts,
+    [R, N, M, D] or [R, N, C, M, D], and initial words get that noise too, since prompts that begin
+    equal stay equal. Raises `ValueError` when the initial words are not M tokens.
     """
     shape = (layout.n_ctx, encoder.width)
     if layout.class_specific:
         shape = (len(layout.class_names), *shape)
-    if context.init:
-        words = torch.tensor(encoder.word_tokens(context.init), device=encoder.device)
-        if len(words) != context.n_ctx:
-            raise ValueError(f"the initial words {context.init!r} are {len(words)} tokens, "
-                             f"n_ctx is {context.n_ctx}; set it to {len(words)}")
-        with torch.no_grad():
-            vectors = encoder.token_embedding(words)
-        return vectors.expand(len(seeds), *shape).clone()
+    if n_prompts is not None:
+        shape = (n_prompts, *shape)
     draws = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-    return (0.02 * torch.stack(draws)).to(encoder.device)
+    noise = (0.02 * torch.stack(draws)).to(encoder.device)
+    if not context.init:
+        return noise
+    words = torch.tensor(encoder.word_tokens(context.init), device=encoder.device)
+    if len(words) != context.n_ctx:
+        raise ValueError(f"the initial words {context.init!r} are {len(words)} tokens, "
+                         f"n_ctx is {context.n_ctx}; set it to {len(words)}")
+    with torch.no_grad():
+        vectors = encoder.token_embedding(words)
+    return vectors.expand_as(noise).clone() if n_prompts is None else vectors + noise
 
 
 def layout_tokens(encoder, name, context):

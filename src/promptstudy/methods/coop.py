@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from ..clip.prompts import PromptLayout, initial_contexts
 from ..params import Setting
+from .losses import cross_entropy
 
 
 def plan(params, dataset):
@@ -45,12 +46,7 @@ class CoOp(nn.Module):
         self.layout = PromptLayout(encoder, class_names, context)
         if contexts is None:
             contexts = initial_contexts(encoder, self.layout, context, seeds)
-        if context.class_specific and contexts.shape[1] != len(class_names):
-            raise ValueError(f"class-specific contexts of {contexts.shape[1]} classes cannot be "
-                             f"used for {len(class_names)} others")
-        if contexts.shape[-2] != context.n_ctx:
-            raise ValueError(f"contexts of {contexts.shape[-2]} vectors do not fit a prompt of "
-                             f"{context.n_ctx}")
+        self.layout.check(contexts)
         self.contexts = nn.Parameter(contexts.to(encoder.device, copy=True))
 
     def class_features(self):
@@ -63,9 +59,7 @@ class CoOp(nn.Module):
 
     def loss(self, batch):
         """Return the cross-entropy [R] of each run on its batch."""
-        logits = self.logits(batch.features)
-        losses = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), reduction="none")
-        return losses.view_as(batch.labels).mean(dim=-1)
+        return cross_entropy(self.logits(batch.features), batch.labels)
 
     @torch.no_grad()
     def predict(self, features):

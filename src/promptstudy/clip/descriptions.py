@@ -1,0 +1,69 @@
+"""Class descriptions as features: what a language model says of a class, seen by the text tower."""
+
+import json
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+
+
+class DescriptionFeatures(NamedTuple):
+    """What is said of C classes; those with fewer than K sentences are filled up with zeros."""
+
+    features: torch.Tensor  # [C, K, d] normalised
+    weights: torch.Tensor  # [C, K], the same for each sentence of a class, 0 for fillers, sum 1
+
+    @property
+    def mean(self):
+        """The normalised mean description [C, d] of every class: a classifier without training."""
+        return F.normalize((self.weights[..., None] * self.features).sum(dim=1), dim=-1)
+
+    def of(self, classes):
+        """Return the descriptions of the classes with these indices, in this order."""
+        return DescriptionFeatures(self.features[classes], self.weights[classes])
+
+
+def encode_descriptions(encoder, sentences, class_names, progress=None):
+    """Return the `DescriptionFeatures` of `{class name: [sentence, ...]}`, ordered as the names.
+
+    Raises `ValueError` naming the classes without a sentence.
+    """
+    missing = [name for name in class_names if not sentences.get(name)]
+    if missing:
+        raise ValueError(f"no description of {', '.join(map(repr, missing))}")
+    counts = torch.tensor([len(sentences[name]) for name in class_names], device=encoder.device)
+    present = torch.arange(counts.max(), device=encoder.device) < counts[:, None]
+    texts = [sentence for name in class_names for sentence in sentences[name]]
+    features = torch.zeros(*present.shape, encoder.dim, device=encoder.device)
+    features[present] = F.normalize(encoder.encode_text(texts, progress=progress), dim=-1)
+    return DescriptionFeatures(features, present / counts[:, None])
+
+
+def read_descriptions(params, dataset):
+    """Return a dataset's descriptions as `{class name: [sentence, ...]}`.
+
+    Raises `FileNotFoundError` saying which stage makes them.
+    """
+    path = params.root / "artefacts" / "descriptions" / f"{dataset}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; `dvc repro describe@{dataset}` makes it")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def description_sources(encoder, sentences, class_names, template, progress=None):
+    """Return `{source: DescriptionFeatures}` for the sources that a variant can name.
+
+    sentences: `{class name: [sentence, ...]}`.
+    """
+    llm = encode_descriptions(encoder, sentences, class_names, progress)
+    own = {name: [template.format(name)] for name in class_names}
+    return {"llm": llm, "template": encode_descriptions(encoder, own, class_names),
+            "shuffled": llm.of(shuffled(len(class_names)))}
+
+
+def shuffled(n_classes):
+    """Return an order of the classes in which none stands at its own place, always the same one."""
+    ring = torch.randperm(n_classes, generator=torch.Generator().manual_seed(0))
+    order = torch.empty_like(ring)
+    order[ring] = ring.roll(1)
+    return order
