@@ -38,10 +38,16 @@ datasets:
   shapes: {images: shapes, template: "a drawing of {}."}
   figures: {images: figures/pictures, split: figures/split_zhou_Figures.json}
 features: {batch_size: 16, views: 2, local_grid: 2}
+llm: {model: nobody, timeout: 2, patience: 2}
 coop:
   few_shot: {n_ctx: 4}
   base_to_new: {n_ctx: 4}
   schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+"""
+
+QUERIES = """\
+subjects: {shapes: "{} drawing"}
+queries: ["What does {} look like?", "Where is {} seen?"]
 """
 
 
@@ -54,6 +60,7 @@ def tiny_suite(tmp_path_factory):
     """
     root = tmp_path_factory.mktemp("suite")
     (root / "params.yaml").write_text(PARAMS)
+    (root / "queries.yaml").write_text(QUERIES)
     save_clip(root / "data" / "clip", VIT)
     draw_pictures(root / "images" / "shapes", CLASSES, count=10)
     pictures = root / "images" / "figures" / "pictures"
