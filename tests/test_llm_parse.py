@@ -101,9 +101,9 @@ def test_log_tells_a_changed_line_from_a_torn_one(params):
 
 
 @pytest.mark.parametrize("text, message", [
-    ("query: []", "query: unknown key; did you mean 'queries'?"),
+    ("{query: [], queries: ['{}']}", "query: unknown key; did you mean 'queries'?"),
     ("queries: []", "queries: list should have at least 1 item"),
-    ("queries: [What is it?]", "'What is it.' needs {} once"),
+    ("queries: ['What is it?']", "'What is it.' needs {} once"),
     ("{queries: ['{}?'], subjects: {shapes: drawing}}", "'drawing' needs {} once"),
 ])
 def test_faulty_queries_are_named(params, text, message):

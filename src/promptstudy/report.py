@@ -9,6 +9,7 @@ from .results import METHODS, average_over_datasets, base_to_new_table, over_see
 
 PAGES = {
     "00_pocket_clip": "Pocket CLIP: where the default backbone comes from, what it is and is not",
+    "01_describe": "class descriptions: what a language model was asked, said, and is worth",
     "02_features": "features, few-shot draws and zero-shot geometry",
     "03_coop": "CoOp: the prompt, the loss, the schedule, training, what was learned",
     "07_evaluate": "scores on test images, classes that gain and lose, example predictions",

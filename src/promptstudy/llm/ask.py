@@ -134,7 +134,7 @@ class _Run:
                             + usage.completion_tokens)
                     progress.update()
                     progress.set_postfix_str(self._spent())
-            finally:  # also for Ctrl-C and AskError: no thread sends anything more
+            finally:  # after Ctrl-C, too, no thread sends anything more
                 self.ended.set()
                 pool.shutdown(wait=False, cancel_futures=True)
         return Outcome(n_answered, failed, self.retried, self.usage, cost(self.params, self.usage))
@@ -155,9 +155,9 @@ class _Run:
             completion = retrying(self._attempt, request)
         except Trouble as error:
             if (self.last_answer or 0) < began and not self.ended.is_set():
-                raise AskError(f"the endpoint has answered nothing for {self.settings.patience:g} "
-                               f"seconds ({error}); run this again to go on where it "
-                               "ended") from None
+                raise self._end(
+                    f"the endpoint has answered nothing for {self.settings.patience:g} seconds "
+                    f"({error}); run this again to go on where it ended") from None
             raise
         self.last_answer = time.monotonic()
         return completion.usage or Usage()
@@ -188,9 +188,14 @@ class _Run:
             return Trouble(f"HTTP {status}", _retry_after(error.response.headers))
         text = f"HTTP {status}: {self._without_key(error.response.text)[:200]}"
         if status in (401, 403) or self.last_answer is None:
-            return AskError(f"the endpoint refuses the request ({text}); check OPENAI_API_KEY, "
-                            "OPENAI_BASE_URL and the block llm of params.yaml")
+            return self._end(f"the endpoint refuses the request ({text}); check OPENAI_API_KEY, "
+                             "OPENAI_BASE_URL and the block llm of params.yaml")
         return Rejected(text)
+
+    def _end(self, message):
+        """End the run: no thread sends anything more; return the error to raise."""
+        self.ended.set()
+        return AskError(message)
 
     def _without_key(self, text):
         """Endpoints echo requests; the key must get no further than here."""

@@ -17,7 +17,7 @@ MODELS = {"smollm2-135m-instruct": (
     "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53")}
 
 
-def serve(params, port=8000):
+def serve(params, port):
     """Serve the model that `llm.model` names; this process becomes the server.
 
     Raises `ValueError` for a model that no package carries, `FileNotFoundError` when it is not
@@ -28,13 +28,9 @@ def serve(params, port=8000):
     print(f"OPENAI_BASE_URL=http://127.0.0.1:{port}/v1 OPENAI_API_KEY=none "
           "python -m promptstudy ask", flush=True)
     os.chdir(folder)  # so that the server knows the model by its bare name
-    os.execv(Path(sys.executable).with_name("transformers"), server_command(params.llm.model, port))
-
-
-def server_command(model, port):
-    """Return the arguments of the server; one thread a request keeps replies reproducible."""
-    return ["transformers", "serve", model, "--host", "127.0.0.1", "--port", str(port),
-            "--device", "cpu"]
+    os.execv(Path(sys.executable).with_name("transformers"),
+             ["transformers", "serve", params.llm.model, "--host", "127.0.0.1",
+              "--port", str(port), "--device", "cpu"])
 
 
 def unpack(model, folder):

