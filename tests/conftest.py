@@ -63,7 +63,8 @@ def tiny_suite(tmp_path_factory):
     """
     root = tmp_path_factory.mktemp("suite")
     (root / "params.yaml").write_text(PARAMS)
-    (root / "queries.yaml").write_text(QUERIES)
+    (root / "llm").mkdir()
+    (root / "llm" / "queries.yaml").write_text(QUERIES)
     save_clip(root / "data" / "clip", VIT)
     draw_pictures(root / "images" / "shapes", CLASSES, count=10)
     pictures = root / "images" / "figures" / "pictures"

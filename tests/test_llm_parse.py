@@ -107,7 +107,7 @@ def test_log_tells_a_changed_line_from_a_torn_one(params):
     ("{queries: ['{}?'], subjects: {shapes: drawing}}", "'drawing' needs {} once"),
 ])
 def test_faulty_queries_are_named(params, text, message):
-    (params.root / "queries.yaml").write_text(text)
+    (params.root / "llm" / "queries.yaml").write_text(text)
     with pytest.raises(ParamsError, match=f"queries.yaml cannot be used:\\s+{message}"):
         read_queries(params)
 

@@ -86,9 +86,9 @@ def ask(args):
 
 
 def llm(args):
-    """Serve the small LLM of `make llm` on this machine, for `ask`, until it is interrupted."""
+    """Serve a small LLM that `make llm` has installed, for `ask`, until it is interrupted."""
     from .llm.serve import serve
-    serve(load_params(args.params), args.port)
+    serve(load_params(args.params).root / ".work" / "llm", args.model, args.port)
 
 
 def report(args):
@@ -112,7 +112,7 @@ def main():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, *arguments in (
             (check,), (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"), (report,),
-            (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "--port")):
+            (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
         command = commands.add_parser(function.__name__.replace("_", "-"),
                                       help=function.__doc__, description=function.__doc__)
         for argument in arguments:
@@ -131,6 +131,7 @@ ARGUMENTS = {
     "datasets": {"help": "names of datasets in params.yaml (default: all)", "nargs": "*"},
     "--dry-run": {"help": "say how many requests would be sent, and send none",
                   "action": "store_true"},
+    "model": {"help": "as `make llm` calls it"},
     "--port": {"help": "where to listen (default: 8000)", "type": int, "default": 8000}}
 
 if __name__ == "__main__":

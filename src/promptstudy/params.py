@@ -119,7 +119,7 @@ class LLMParams(Block):
     """
 
     model: str = Field(description="as the endpoint calls it")
-    queries: Path = Field(Path("queries.yaml"), description="relative to params.yaml")
+    queries: Path = Field(Path("llm/queries.yaml"), description="relative to params.yaml")
     n_replies: Positive = Field(1, description="replies to each query about a class")
     temperature: Annotated[float, Field(ge=0)] | None = Field(
         0.7, description="null, as for the next two and the seed: not sent")
