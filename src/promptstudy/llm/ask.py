@@ -113,7 +113,7 @@ class _Run:
         self.client = openai.OpenAI(max_retries=0, timeout=self.settings.timeout)
         self.ended = threading.Event()
         self.last_answer = None
-        self.retried, self.usage = Counter(), Usage()
+        self.troubles, self.usage = [], Usage()
 
     def send(self, todo, name):
         failed, n_answered = [], 0
@@ -137,7 +137,8 @@ class _Run:
             finally:  # after Ctrl-C, too, no thread sends anything more
                 self.ended.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-        return Outcome(n_answered, failed, self.retried, self.usage, cost(self.params, self.usage))
+        return Outcome(n_answered, failed, Counter(self.troubles), self.usage,
+                       cost(self.params, self.usage))
 
     def _spent(self):
         tokens = self.usage.prompt_tokens + self.usage.completion_tokens
@@ -150,7 +151,8 @@ class _Run:
             retry=retry_if_exception_type(Trouble), wait=_wait, reraise=True,
             stop=stop_any(stop_before_delay(self.settings.patience),
                           stop_when_event_set(self.ended)),
-            sleep=sleep_using_event(self.ended), before_sleep=self._count)
+            sleep=sleep_using_event(self.ended),
+            before_sleep=lambda state: self.troubles.append(str(state.outcome.exception())))
         try:
             completion = retrying(self._attempt, request)
         except Trouble as error:
@@ -200,9 +202,6 @@ class _Run:
     def _without_key(self, text):
         """Endpoints echo requests; the key must get no further than here."""
         return text.replace(self.client.api_key, "[key]")
-
-    def _count(self, state):
-        self.retried[str(state.outcome.exception())] += 1
 
 
 def _wait(state):
