@@ -58,7 +58,7 @@ def wait_for(url, server):
 
 
 @pytest.mark.slow
-def test_a_real_model_describes_classes_and_repeats_itself(endpoint):
+def test_a_real_model_describes_classes(endpoint):
     names = ["accordion", "pizza"]
     outcome = ask(endpoint, "figures", names)
     assert outcome.n_answered == 4 and not outcome.failed and not outcome.retried
@@ -68,9 +68,7 @@ def test_a_real_model_describes_classes_and_repeats_itself(endpoint):
     assert all(len(choice.message.content) > 20 for choice in said)
     parsed = parse(requests(endpoint, "figures", names), read_log(path))
     assert {problem.reason for problem in parsed.problems} <= {"cut off", "preamble", "duplicate"}
-    path.unlink()
-    ask(endpoint, "figures", names)
-    assert [read_completion(reply.body).choices[0] for reply in read_log(path)] == said
+    assert ask(endpoint, "figures", names).n_answered == 0  # nothing is asked twice
 
 
 def test_a_model_that_is_not_there_or_not_the_one(tmp_path):
