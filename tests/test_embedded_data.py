@@ -13,8 +13,11 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.images import load_image
 from promptstudy.datasets.splits import image_folder, load_dataset
 from promptstudy.evaluation import top1
-from promptstudy.features import features
+from promptstudy.features import class_names, features
 from promptstudy.files import DamagedFile
+from promptstudy.llm.ask import plan
+from promptstudy.llm.descriptions import describe
+from promptstudy.llm.log import log_path
 from promptstudy.params import load_params
 
 PROJECT = Path(__file__).parents[1]
@@ -48,6 +51,15 @@ def test_pocket_clip_reaches_its_floor_without_having_seen_the_data(backbone):
     classes = encoder.encode_templates(pack.class_names, ["a photo of a {}."])
     scores = F.normalize(pack.test.features, dim=-1) @ classes.T
     assert top1(scores.argmax(dim=-1), pack.test.labels) >= 55
+
+
+@pytest.mark.parametrize("name", PARAMS.datasets)
+def test_every_class_has_recorded_descriptions(name):
+    names = class_names(PARAMS, name)
+    assert not plan(PARAMS, name, names).todo
+    texts = describe(PARAMS, name, names).texts
+    assert list(texts) == names and min(map(len, texts.values())) >= 2
+    assert log_path(PARAMS, name).stat().st_size < 1e6
 
 
 def test_embedded_data_stay_below_80_megabytes():

@@ -43,6 +43,8 @@ def faulty(tmp_path):
                                       "'lambda_text'?"),
     ("dualpt.studies.neither.alpa", 1, "dualpt.studies.neither.alpa: unknown key; did you mean "
                                        "'alpha'?"),
+    ("llm.n_reply", 2, "llm.n_reply: unknown key; did you mean 'n_replies'?"),
+    ("llm.price", {"prompts": 1}, "llm.price.prompts: unknown key; did you mean 'prompt'?"),
     ("backbone.weights", "x", "backbone.weights: unknown key; did you mean 'pretrained'?"),
 ])
 def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
@@ -62,6 +64,10 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
                                         "or 'front' (found 'begin')"),
     ("shots", [0], "shots.0: input should be greater than or equal to 1 (found 0)"),
     ("datasets", {}, "datasets: dictionary should have at least 1 item"),
+    ("llm.concurrency", 0, "llm.concurrency: input should be greater than or equal to 1 (found 0)"),
+    ("llm.price", {"reply": -1}, "llm.price.reply: input should be greater than or equal to 0"),
+    ("llm.corpora", {"shape": "x.json"}, "llm.corpora: 'shape' is not a dataset; did you mean "
+                                         "'shapes'?"),
     ("backbone", None, "backbone: field required"),
     ("seeds", [1, 1], "seeds: each only once (found [1, 1])"),
     ("datasets.shapes.template", "a photo", "datasets.shapes.template: needs {} once (found "

@@ -58,8 +58,8 @@ def project(tiny_suite, tmp_path_factory):
 def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     reports = project / "reports"
     assert {page.name for page in reports.glob("*.html")} >= {
-        "index.html", "02_features-shapes.html", "03_coop-figures.html",
-        "04_dualpt-shapes.html", "07_evaluate.html", "08_figures.html"}
+        "index.html", "01_describe-shapes.html", "02_features-shapes.html",
+        "03_coop-figures.html", "04_dualpt-shapes.html", "07_evaluate.html", "08_figures.html"}
     results = read_results(reports / "results.csv")
     assert tuple(results.columns) == COLUMNS
     coop = results[(results["method"] == "coop") & (results["protocol"] == "few_shot")

@@ -56,6 +56,41 @@ def linear_probe(args):
     save_tensors(params.artefact("linear_probe", name), tensors, origin(params, pack, backbone))
 
 
+def ask(args):
+    """Ask the LLM of params.yaml for the class descriptions that have no reply yet."""
+    from .features import class_names
+    from .llm import ask as asking
+    from .llm.log import log_path, read_log
+    from .llm.parse import parse, summary
+    from .llm.queries import requests
+    params = load_params(args.params)
+    failed = 0
+    for name in args.datasets or params.datasets:
+        names = class_names(params, params.dataset(name))
+        plan = asking.plan(params, name, names)
+        print(f"{name}: {len(plan.todo)} of {plan.n_requests} requests to send, "
+              f"about ${plan.most_usd:.2f} at most")
+        if args.dry_run:
+            continue
+        outcome = asking.ask(params, name, names)
+        parsed = parse(requests(params, name, names), read_log(log_path(params, name)))
+        for request, reason in outcome.failed:
+            print(f"failed: {request.class_name}, query {request.query}: {reason}")
+        print(f"{outcome.n_answered} replies for ${outcome.usd:.2f}; tried again: "
+              f"{dict(outcome.retried) or 'nothing'}")
+        print(f"{sum(map(len, parsed.sentences.values()))} sentences for {len(names)} classes; "
+              f"left out: {summary(parsed.problems)}")
+        failed += len(outcome.failed)
+    if failed:
+        raise ValueError(f"{failed} requests have no reply; run this again to send only them")
+
+
+def llm(args):
+    """Serve a small LLM that `make llm` has installed, for `ask`, until it is interrupted."""
+    from .llm.serve import serve
+    serve(load_params(args.params).root / ".work" / "llm", args.model, args.port)
+
+
 def report(args):
     """Write reports/index.html, the page to open first, and the README's table."""
     from .report import write_report
@@ -77,12 +112,11 @@ def main():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, *arguments in (
             (check,), (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"), (report,),
-            (packs, "datasets")):
+            (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
         command = commands.add_parser(function.__name__.replace("_", "-"),
                                       help=function.__doc__, description=function.__doc__)
         for argument in arguments:
-            command.add_argument(argument, nargs="*" if argument == "datasets" else None,
-                                 help=ARGUMENT_HELP[argument])
+            command.add_argument(argument, **ARGUMENTS[argument])
         command.set_defaults(function=function)
     args = parser.parse_args()
     try:
@@ -91,10 +125,14 @@ def main():
         sys.exit(f"error: {error}")
 
 
-ARGUMENT_HELP = {
-    "notebook": "path of the notebook, e.g. notebooks/03_coop.ipynb",
-    "--dataset": "name of the dataset in params.yaml",
-    "datasets": "names of datasets in params.yaml (default: all)"}
+ARGUMENTS = {
+    "notebook": {"help": "path of the notebook, e.g. notebooks/03_coop.ipynb"},
+    "--dataset": {"help": "name of the dataset in params.yaml"},
+    "datasets": {"help": "names of datasets in params.yaml (default: all)", "nargs": "*"},
+    "--dry-run": {"help": "say how many requests would be sent, and send none",
+                  "action": "store_true"},
+    "model": {"help": "as `make llm` calls it"},
+    "--port": {"help": "where to listen (default: 8000)", "type": int, "default": 8000}}
 
 if __name__ == "__main__":
     main()

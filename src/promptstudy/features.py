@@ -93,6 +93,13 @@ def pack_path(params, name):
     return params.root / "data" / "packs" / f"{name}.safetensors"
 
 
+def class_names(params, name):
+    """Return the class names of dataset `name` in label order, from its images or its pack."""
+    if params.data_root is not None:
+        return load_dataset(params, name).class_names
+    return FeaturePack.load(pack_path(params, name)).class_names
+
+
 def extract(params, name, backbone, cache):
     """Return the `FeaturePack` of dataset `name`, computed from its images.
 

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -166,6 +173,39 @@ class DuAlPTParams(Block):
         return {**values, "studies": studies}
 
 
+class PriceParams(Block):
+    """What the endpoint charges, in US dollars per million tokens; 0: nothing."""
+
+    prompt: Annotated[float, Field(ge=0)] = 0
+    reply: Annotated[float, Field(ge=0)] = 0
+
+
+class LLMParams(Block):
+    """Class descriptions: which model is asked what, and which corpora are used instead.
+
+    The endpoint is named by the environment: OPENAI_BASE_URL and OPENAI_API_KEY.
+    """
+
+    model: str = Field(description="as the endpoint calls it")
+    queries: Path = Field(Path("llm/queries.yaml"), description="relative to params.yaml")
+    n_replies: Positive = Field(1, description="replies to each query about a class")
+    temperature: Annotated[float, Field(ge=0)] | None = Field(
+        0.7, description="null, as for the next two and the seed: not sent")
+    max_tokens: Positive | None = Field(80, description="of a reply")
+    seed: int | None = Field(0, description="reply i of a query gets seed + i")
+    extra: dict[str, JsonValue] = Field({}, description="more of the request, sent as it is")
+    concurrency: Positive = Field(4, description="requests under way at once")
+    timeout: Annotated[float, Field(gt=0)] = Field(60, description="seconds for one attempt")
+    patience: Annotated[float, Field(gt=0)] = Field(
+        600, description="seconds for one request with all its retries")
+    price: PriceParams = PriceParams()
+    corpora: dict[str, Path] = Field(
+        {}, description="dataset: a JSON file {class: [sentence, ...]} to use instead of replies; "
+                        "relative to params.yaml")
+    compared: dict[str, Path] = Field(
+        {}, description="dataset: such a file to compare with in 01_describe, if it is there")
+
+
 class Params(Block):
     """Everything that a run of the pipeline depends on."""
 
@@ -178,6 +218,7 @@ class Params(Block):
     seeds: list[Annotated[int, Field(ge=0)]]
     datasets: Annotated[dict[str, DatasetParams], Field(min_length=1)]
     features: FeatureParams = FeatureParams()
+    llm: LLMParams
     coop: CoOpParams
     dualpt: DuAlPTParams
 
@@ -219,6 +260,19 @@ def load_params(path=None):
     wrong with it, and the nearest valid key.
     """
     path = Path(path or os.environ.get("PROMPTSTUDY_PARAMS") or _find_params())
+    params = read_block(path, Params)
+    faults = _cross_check(params)
+    if faults:
+        raise ParamsError(f"{path} cannot be used:\n" + "\n".join(f"  {f}" for f in faults))
+    params._root = path.resolve().parent
+    return params
+
+
+def read_block(path, model):
+    """Return the YAML file at `path` as a `model`, a kind of `Block`.
+
+    Raises `ParamsError` listing every fault: the key, what is wrong, and the nearest valid key.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -226,15 +280,10 @@ def load_params(path=None):
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     try:
-        params = Params.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        faults = "\n".join(f"  {_describe(fault)}" for fault in error.errors())
+        faults = "\n".join(f"  {_describe(fault, model)}" for fault in error.errors())
         raise ParamsError(f"{path} cannot be used:\n{faults}") from None
-    faults = _cross_check(params)
-    if faults:
-        raise ParamsError(f"{path} cannot be used:\n" + "\n".join(f"  {f}" for f in faults))
-    params._root = path.resolve().parent
-    return params
 
 
 def _find_params():
@@ -245,18 +294,18 @@ def _find_params():
     raise ParamsError(f"no params.yaml in {here} or above it; run this inside the project")
 
 
-def _describe(fault):
+def _describe(fault, model):
     """Say in one line which key is wrong, why, and what would be right."""
     key = ".".join(str(part) for part in fault["loc"] if part != "[key]")
     if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key" + _nearest(fault["loc"][-1], _keys_at(fault["loc"][:-1]))
+        valid = _keys_at(model, fault["loc"][:-1])
+        return f"{key}: unknown key" + _nearest(fault["loc"][-1], valid)
     value = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"
     return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}{value}"
 
 
-def _keys_at(location):
-    """The keys that the block at `location` may have."""
-    model = Params
+def _keys_at(model, location):
+    """The keys that the block at `location` of a `model` may have."""
     for part in location:
         annotation = model.model_fields[part].annotation if isinstance(model, type) else model[1]
         arguments = getattr(annotation, "__args__", ())
@@ -281,6 +330,10 @@ def _cross_check(params):
         needed = {*params.shots, params.base_to_new_shots, *block.study_shots}
         for shots in sorted(needed - set(block.schedule.epochs)):
             faults.append(f"{method}.schedule.epochs: no number of epochs for {shots} shots")
+    for name in params.llm.corpora:
+        if name not in params.datasets:
+            faults.append(f"llm.corpora: {name!r} is not a dataset"
+                          + _nearest(name, params.datasets))
     variants = [params.coop.few_shot, *params.coop.studies]
     for label in {variant.label for variant in variants}:
         if len({variant for variant in variants if variant.label == label}) > 1:

@@ -17,6 +17,7 @@ from .results import (
 
 PAGES = {
     "00_pocket_clip": "Pocket CLIP: where the default backbone comes from, what it is and is not",
+    "01_describe": "class descriptions: what a language model was asked, said, and is worth",
     "02_features": "features, few-shot draws and zero-shot geometry",
     "03_coop": "CoOp: the prompt, the loss, the schedule, training, what was learned",
     "04_dualpt": "DuAl-PT: optimal transport, the two alignments, training, what prompts look at",

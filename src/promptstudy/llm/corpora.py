@@ -1,0 +1,72 @@
+"""Ready-made corpora, `{class: [sentence, ...]}` JSON as CuPL and VDT have it, matched by name."""
+
+import json
+import re
+from typing import NamedTuple
+
+from .parse import Problem
+
+
+class CorpusError(ValueError):
+    """A corpus cannot be used; the message names the file and what is wrong."""
+
+
+class Matched(NamedTuple):
+    """`sentences` {class: [sentence, ...]} for every class, and `problems`, unmatched ones too."""
+
+    sentences: dict
+    problems: list
+
+
+def read_corpus(path, class_names):
+    """Return the `Matched` sentences of the JSON file at `path`; raises `CorpusError`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CorpusError(f"the corpus {path} does not exist; correct llm.corpora in "
+                          "params.yaml") from None
+    except ValueError as error:
+        raise CorpusError(f"{path} is not valid JSON ({error})") from None
+    faulty = [key for key, value in content.items() if not isinstance(value, list)
+              or not all(isinstance(text, str) for text in value)] \
+        if isinstance(content, dict) else [content]
+    if faulty:
+        raise CorpusError(f'{path} must look like {{"class": ["sentence", ...], ...}}; it holds '
+                          f"{str(faulty[0])[:80]!r}")
+    return match(content, class_names, path)
+
+
+def match(corpus, class_names, path):
+    """Return the `Matched` entries of a corpus: names are compared in their `plain_name` form.
+
+    Raises `CorpusError` when two entries would both belong to one class.
+    """
+    entries = {}
+    for key in corpus:
+        other = entries.setdefault(plain_name(key), key)
+        if corpus[other] != corpus[key]:
+            raise CorpusError(f"{path}: {other!r} and {key!r} are one class by name, with "
+                              "different sentences; remove one")
+    sentences, problems = {}, []
+    for name in class_names:
+        key = entries.get(plain_name(name))
+        texts = [text.strip() for text in corpus.get(key, [])]
+        sentences[name] = [text for text in dict.fromkeys(texts) if text]
+        if key is None:
+            problems.append(Problem(name, "not in the corpus"))
+        elif len(sentences[name]) < len(texts):
+            problems.append(Problem(name, f"{len(texts) - len(sentences[name])} empty or "
+                                          "duplicate sentences"))
+    return Matched(sentences, problems)
+
+
+def plain_name(name):
+    """Return a class name in the form in which names are compared.
+
+    Lower case, `_` and `-` as spaces, a year first: `Audi_TT-RS coupe 2012` is
+    `2012 audi tt rs coupe`.
+    """
+    words = re.sub(r"[\s_\-]+", " ", name).lower().split()
+    if words and re.fullmatch(r"(19|20)\d\d", words[-1]):
+        words = words[-1:] + words[:-1]
+    return " ".join(words)

@@ -1,0 +1,110 @@
+"""The descriptions of a dataset's classes: made from replies or a corpus, stored, loaded."""
+
+import hashlib
+import json
+from typing import NamedTuple
+
+from ..files import DamagedFile, file_sha256, write_text
+from .corpora import read_corpus
+from .log import log_path, read_log
+from .parse import Problem, parse
+from .queries import read_queries, requests
+
+
+class Descriptions(NamedTuple):
+    """`texts` {class: [text, ...]} in class order, at least one each; `origin` and `problems`.
+
+    `origin` records what they were made from, `problems` everything that was left out and why.
+    """
+
+    texts: dict
+    origin: dict
+    problems: list = ()
+
+    @property
+    def sha256(self):
+        """Digest of texts and origin: what a result made with them depends on."""
+        return _sha256({"texts": self.texts, "origin": self.origin})
+
+
+def describe(params, name, class_names):
+    """Return the `Descriptions` of dataset `name`, without asking anyone.
+
+    From the corpus that `llm.corpora` names, as it is; else from the replies in the log, each
+    sentence behind the dataset's hand-crafted prompt, which names the class as the sentence may
+    not. A class without any sentence has its prompt alone, which is listed as a problem.
+    Raises `CorpusError`, `ParamsError` or `DamagedFile`.
+    """
+    template = params.datasets[name].template
+    if name in params.llm.corpora:
+        sentences, problems = read_corpus(params.root / params.llm.corpora[name], class_names)
+        texts = sentences
+    else:
+        sentences, problems = parse(requests(params, name, class_names),
+                                    read_log(log_path(params, name)))
+        texts = {class_name: behind(template.format(class_name), sentences[class_name])
+                 for class_name in class_names}
+    alone = [class_name for class_name in class_names if not sentences[class_name]]
+    texts |= {class_name: [template.format(class_name)] for class_name in alone}
+    problems = [*problems, *(Problem(class_name, "no sentence: has the prompt alone")
+                             for class_name in alone)]
+    return Descriptions(texts, origin(params, name, class_names), problems)
+
+
+def behind(prompt, sentences):
+    """Return each sentence behind a prompt."""
+    return [f"{prompt} {sentence}" for sentence in sentences]
+
+
+def origin(params, name, class_names):
+    """Return the record of what the descriptions of dataset `name` depend on."""
+    if name in params.llm.corpora:
+        source = {"corpus": file_sha256(params.root / params.llm.corpora[name])}
+    else:
+        path = log_path(params, name)
+        asked = {"model", "n_replies", "temperature", "max_tokens", "seed", "extra"}
+        source = {"replies": file_sha256(path) if path.is_file() else None,
+                  "queries": read_queries(params).model_dump(),
+                  "settings": params.llm.model_dump(mode="json", include=asked)}
+    return {"dataset": name, "class_names": list(class_names),
+            "template": params.datasets[name].template, **source}
+
+
+def path_of(params, name):
+    """Return where the descriptions of dataset `name` are stored."""
+    return params.root / "artefacts" / "descriptions" / f"{name}.json"
+
+
+def save(path, descriptions):
+    """Write descriptions as JSON with their digest, in one piece."""
+    content = descriptions._asdict() | {"sha256": descriptions.sha256}
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def load_descriptions(params, name, class_names):
+    """Return the stored `Descriptions` of dataset `name` for these class names.
+
+    Raises `FileNotFoundError`, or `DamagedFile` for a file that has changed or was made for other
+    classes or with other settings, naming what differs.
+    """
+    path = path_of(params, name)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        loaded = Descriptions(content["texts"], content["origin"],
+                              [Problem(*problem) for problem in content["problems"]])
+        intact = loaded.sha256 == content["sha256"]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist; run `dvc repro describe`") from None
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise DamagedFile(f"{path} has changed since it was written; delete it and make it again")
+    for key, value in origin(params, name, class_names).items():
+        if loaded.origin.get(key) != value:
+            raise DamagedFile(f"{path} was made with {key} = {loaded.origin.get(key)!r}, this run "
+                              f"has {key} = {value!r}; run `dvc repro describe`")
+    return loaded
+
+
+def _sha256(content):
+    return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,74 @@
+"""What is asked about a class: queries from a file, made into requests with a key each."""
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated
+
+from pydantic import Field
+
+from ..params import Block, ParamsError, read_block
+
+
+class Queries(Block):
+    """The queries file: in `subjects` and `queries`, {} stands for the class."""
+
+    system: str | None = Field(None, description="system message of every request")
+    subjects: dict[str, str] = Field(
+        {}, description="dataset: how its class names read in a query; default: as they are")
+    queries: Annotated[list[str], Field(min_length=1)]
+
+
+class Request:
+    """One request for one reply: `body` is the whole JSON that is sent.
+
+    Attributes: class_name, query (its number), index (of the reply) and body.
+    """
+
+    def __init__(self, class_name, query, index, body):
+        self.class_name, self.query, self.index, self.body = class_name, query, index, body
+
+    @cached_property
+    def key(self):
+        """SHA-256 over everything the reply depends on: body and index."""
+        return request_key(self.body, self.index)
+
+
+def request_key(body, index):
+    """Return the key of a request in the log of replies, as 64 hexadecimal digits."""
+    text = json.dumps([body, index], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_queries(params):
+    """Return the suite's `Queries`; raises `ParamsError` listing every fault of the file."""
+    path = params.root / params.llm.queries
+    queries = read_block(path, Queries)
+    for text in (*queries.queries, *queries.subjects.values()):
+        if text.count("{}") != 1:
+            raise ParamsError(f"{path} cannot be used: {text!r} needs {{}} once, for the class")
+    return queries
+
+
+def requests(params, name, class_names):
+    """Return the `Request`s of dataset `name`: every class, query and reply, in this order."""
+    queries = read_queries(params)
+    subject = queries.subjects.get(name, "{}")
+    return [Request(class_name, query, index,
+                    _body(params.llm, queries.system, text.format(_with_article(
+                        subject.format(class_name))), index))
+            for class_name in class_names
+            for query, text in enumerate(queries.queries)
+            for index in range(params.llm.n_replies)]
+
+
+def _body(settings, system, question, index):
+    messages = [{"role": "system", "content": system}] if system else []
+    body = {"model": settings.model, "messages": [*messages, {"role": "user", "content": question}],
+            "temperature": settings.temperature, "max_tokens": settings.max_tokens,
+            "seed": None if settings.seed is None else settings.seed + index}
+    return {key: value for key, value in body.items() if value is not None} | settings.extra
+
+
+def _with_article(words):
+    return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"

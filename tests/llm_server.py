@@ -1,0 +1,79 @@
+"""An OpenAI-compatible server on the loopback address that misbehaves as it is told to."""
+
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+def completion(text, finish_reason="stop", **message):
+    """Return the body of a chat completion."""
+    return json.dumps({
+        "id": "1", "object": "chat.completion", "created": 1, "model": "nobody",
+        "choices": [{"index": 0, "finish_reason": finish_reason,
+                     "message": {"role": "assistant", "content": text, **message}}],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}})
+
+
+def describes(question):
+    """The reply of a server in good health: it says what it was asked about."""
+    return completion(f"It looks like the answer to {question.removesuffix('?').lower()}.")
+
+
+class Server:
+    """Answers `POST /v1/chat/completions`; a context manager.
+
+    `script` is called with `(number of the request, question)` and returns what to do: None for a
+    good reply, or a dict of `status`, `headers`, `body` (str), `cut` (bytes of the body that are
+    sent of those announced) and `delay`. `requests` collects the bodies received.
+    """
+
+    def __init__(self, script=lambda number, question: None):
+        self.script, self.requests, self.lock = script, [], threading.Lock()
+        self.under_way = self.most_under_way = 0
+
+    def __enter__(self):
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server.lock:
+                    server.requests.append(body)
+                    number = len(server.requests)
+                    server.under_way += 1
+                    server.most_under_way = max(server.most_under_way, server.under_way)
+                try:
+                    self.answer(body["messages"][-1]["content"], number)
+                finally:
+                    with server.lock:
+                        server.under_way -= 1
+
+            def answer(self, question, number):
+                do = server.script(number, question) or {"body": describes(question)}
+                time.sleep(do.get("delay", 0))
+                content = do.get("body", "").replace("KEY", self.headers["Authorization"]).encode()
+                self.send_response(do.get("status", 200))
+                for name, value in do.get("headers", {}).items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[:do.get("cut", len(content))])
+
+            def log_message(self, *_):
+                pass
+
+            def handle(self):
+                try:
+                    super().handle()
+                except ConnectionError:  # the client gave up, as it should
+                    pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()

@@ -1,0 +1,205 @@
+"""Parsing replies, the log, corpora and stored descriptions."""
+
+import json
+from collections import Counter
+
+import pytest
+from conftest import CLASSES, SHARED, changed
+from llm_server import completion
+
+from promptstudy.files import DamagedFile
+from promptstudy.llm import descriptions
+from promptstudy.llm.corpora import CorpusError, plain_name, read_corpus
+from promptstudy.llm.log import ReplyLog, log_path, read_log
+from promptstudy.llm.parse import parse, read_completion, split_reply
+from promptstudy.llm.queries import read_queries, requests
+from promptstudy.params import ParamsError, load_params
+
+
+@pytest.fixture
+def params(own_suite):
+    return load_params(own_suite / "params.yaml")
+
+
+def record(params, *bodies, name="shapes", class_names=("emu",)):
+    """Log bodies as the replies to the first requests."""
+    with ReplyLog(log_path(params, name)) as log:
+        for request, body in zip(requests(params, name, class_names), bodies, strict=False):
+            log.append(request, body)
+
+
+def split(text, finish_reason="stop", **message):
+    return split_reply(read_completion(completion(text, finish_reason, **message)).choices[0])
+
+
+@pytest.mark.parametrize("text, sentences", [
+    ("An emu is tall. It has brown feathers!", ["An emu is tall.", "It has brown feathers!"]),
+    ("1. An emu is tall.\n2. It is 1.9 m high.", ["An emu is tall.", "It is 1.9 m high."]),
+    ("- **An emu** is tall.\n\n* It runs on grass.", ["An emu is tall.", "It runs on grass."]),
+    ("\"An emu is tall.\"", ["An emu is tall."]),
+    ("An emu is\nnot a sentence here. But this one is.", ["But this one is."]),
+])
+def test_sentences(text, sentences):
+    kept, left_out = split(text)
+    assert kept[-len(sentences):] == sentences
+
+
+@pytest.mark.parametrize("text, finish_reason, kept, reason", [
+    ("It is tall and brown. It has long", "length", 1, "cut off"),
+    ("It is tall and brown. It has long", "stop", 1, "not a sentence"),
+    ("I'm sorry, but I can't help with that.", "stop", 0, "refusal"),
+    ("As an AI language model, I have no eyes.", "stop", 0, "refusal"),
+    ("It is tall and brown.", "content_filter", 0, "refusal"),
+    ("", "stop", 0, "empty"),
+    ("  \n ", "length", 0, "empty"),
+    (None, "stop", 0, "empty"),
+    ("Sure! It is tall and brown.", "stop", 1, "preamble"),
+    ("Here are two sentences:\nIt is tall and brown.", "stop", 1, "preamble"),
+    ("It is tall and brown. What else is there?", "stop", 1, "question"),
+    ("Tall.", "stop", 0, "1 words"),
+    ("It is tall and tall and tall and tall and tall.", "stop", 0, "repeats itself"),
+    ("Word " * 61 + "end.", "stop", 0, "62 words"),
+])
+def test_what_is_left_out_has_a_reason(text, finish_reason, kept, reason):
+    sentences, left_out = split(text, finish_reason)
+    assert len(sentences) == kept and [why for why, _ in left_out] == [reason]
+
+
+def test_a_refusal_of_the_schema():
+    assert split(None, refusal="No.") == ([], [("refusal", "No.")])
+
+
+def test_bad_replies_are_passed_over_and_the_last_good_one_counts(params):
+    record(params, completion("It was tall and brown."), completion("It runs on dry grass."))
+    record(params, completion("It is tall and brown."), "<html>")
+    asked = requests(params, "shapes", ["emu", "yak"])
+    parsed = parse(asked, read_log(log_path(params, "shapes")))
+    assert parsed.sentences == {"emu": ["It is tall and brown.", "It runs on dry grass."],
+                                "yak": []}
+    assert [(p.class_name, p.reason) for p in parsed.problems] == [("yak", "no reply yet")] * 2
+
+
+def test_duplicates_are_listed(params):
+    record(params, completion("It is tall and brown."), completion("It is TALL and brown."))
+    parsed = parse(requests(params, "shapes", ["emu"]), read_log(log_path(params, "shapes")))
+    assert parsed.sentences == {"emu": ["It is tall and brown."]}
+    assert parsed.problems == [("emu", "duplicate", "It is TALL and brown.")]
+
+
+def test_log_tells_a_changed_line_from_a_torn_one(params):
+    path = log_path(params, "shapes")
+    assert read_log(path) == []
+    record(params, completion("It is tall."), completion("It runs."))
+    content = path.read_bytes()
+    path.write_bytes(content[:-5])
+    assert len(read_log(path)) == 1
+    record(params)  # opening it for more drops the torn line
+    assert path.read_bytes() == content[:content.index(b"\n") + 1]
+    path.write_bytes(content.replace(b"It is tall", b"It is bald"))
+    with pytest.raises(DamagedFile, match=r"shapes.jsonl, line 1 has changed"):
+        read_log(path)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("{query: [], queries: ['{}']}", "query: unknown key; did you mean 'queries'?"),
+    ("queries: []", "queries: list should have at least 1 item"),
+    ("queries: ['What is it?']", "'What is it.' needs {} once"),
+    ("{queries: ['{}?'], subjects: {shapes: drawing}}", "'drawing' needs {} once"),
+])
+def test_faulty_queries_are_named(params, text, message):
+    (params.root / "llm" / "queries.yaml").write_text(text)
+    with pytest.raises(ParamsError, match=f"queries.yaml cannot be used:\\s+{message}"):
+        read_queries(params)
+
+
+@pytest.mark.parametrize("one, other", [
+    ("Yin_Yang", "yin yang"), ("water-lilly", "Water  Lilly"),
+    ("Audi TT RS Coupe 2012", "2012 audi tt_rs coupe"), ("2012", "2012")])
+def test_names_that_are_one_class(one, other):
+    assert plain_name(one) == plain_name(other)
+
+
+@pytest.mark.parametrize("one, other", [
+    ("bass", "bass guitar"), ("boeing 737-200", "boeing 737-300"),
+    ("2012 audi tt", "2011 audi tt"), ("707", "2007")])
+def test_names_that_are_two_classes(one, other):
+    assert plain_name(one) != plain_name(other)
+
+
+@pytest.fixture
+def corpus(params):
+    """A function that writes a corpus for `shapes` and returns params that use it."""
+    def write(text):
+        (params.root / "corpus.json").write_text(text)
+        return changed(params, llm=params.llm.model_copy(
+            update={"corpora": {"shapes": "corpus.json"}}))
+    return write
+
+
+def test_corpus_is_matched_by_name_and_the_rest_listed(corpus):
+    params = corpus(json.dumps({"Red_Disc": ["Round. ", "", "Round."], "PLAIN": ["Flat."],
+                                "other": ["Nothing."]}))
+    made = descriptions.describe(params, "shapes", CLASSES)
+    assert list(made.texts) == CLASSES
+    assert made.texts["red disc"] == ["Round."] and made.texts["plain"] == ["Flat."]
+    assert made.texts["striped"] == ["a drawing of striped."]
+    assert ("red disc", "2 empty or duplicate sentences", "") in made.problems
+    reasons = Counter(problem.reason for problem in made.problems)
+    assert reasons["not in the corpus"] == reasons["no sentence: has the prompt alone"] == 5
+
+
+@pytest.mark.parametrize("text, message", [
+    ("[", "is not valid JSON"), ("[1]", 'must look like {"class"'),
+    ('{"emu": "tall"}', "it holds 'emu'"), ('{"emu": [1]}', "it holds 'emu'"),
+    ('{"red_disc": ["a"], "Red Disc": ["b"]}', "'red_disc' and 'Red Disc' are one class")])
+def test_faulty_corpus(corpus, text, message):
+    params = corpus(text)
+    with pytest.raises(CorpusError) as caught:
+        descriptions.describe(params, "shapes", CLASSES)
+    assert "corpus.json" in str(caught.value) and message in str(caught.value)
+
+
+def test_missing_corpus(corpus):
+    params = corpus("{}")
+    (params.root / "corpus.json").unlink()
+    with pytest.raises(CorpusError, match="does not exist; correct llm.corpora"):
+        descriptions.describe(params, "shapes", CLASSES)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the development data")
+def test_a_real_corpus_names_every_class_of_the_suite():
+    split = json.loads((SHARED / "splits" / "split_zhou_StanfordCars.json").read_text())
+    names = sorted({name for items in split.values() for _, _, name in items})
+    path = SHARED / "descriptions" / "vdt_gpt4_stanford_cars.json"
+    assert [problem for problem in read_corpus(path, names).problems
+            if problem.reason == "not in the corpus"] == []
+
+
+def test_sentences_come_behind_the_prompt_and_no_class_is_empty(params):
+    record(params, completion("It is tall. It runs on grass."))
+    made = descriptions.describe(params, "shapes", ["emu", "yak"])
+    assert made.texts == {"emu": ["a drawing of emu. It is tall.",
+                                  "a drawing of emu. It runs on grass."],
+                          "yak": ["a drawing of yak."]}
+    assert {(p.class_name, p.reason) for p in made.problems} == {
+        ("emu", "no reply yet"), ("yak", "no reply yet"),
+        ("yak", "no sentence: has the prompt alone")}
+
+
+def test_stored_descriptions_come_back_or_are_refused(params):
+    record(params, completion("It is tall. It runs on grass."))
+    made = descriptions.describe(params, "shapes", ["emu", "yak"])
+    path = descriptions.path_of(params, "shapes")
+    with pytest.raises(FileNotFoundError, match="run `dvc repro describe`"):
+        descriptions.load_descriptions(params, "shapes", ["emu", "yak"])
+    descriptions.save(path, made)
+    assert descriptions.load_descriptions(params, "shapes", ["emu", "yak"]) == made
+    with pytest.raises(DamagedFile, match="was made with class_names"):
+        descriptions.load_descriptions(params, "shapes", ["yak", "emu"])
+    other = changed(params, llm=params.llm.model_copy(update={"model": "other"}))
+    with pytest.raises(DamagedFile, match="was made with settings"):
+        descriptions.load_descriptions(other, "shapes", ["emu", "yak"])
+    for damage in (path.read_text().replace("tall", "bald"), path.read_text()[:-9], "[]"):
+        path.write_text(damage)
+        with pytest.raises(DamagedFile, match="has changed since it was written"):
+            descriptions.load_descriptions(params, "shapes", ["emu", "yak"])
