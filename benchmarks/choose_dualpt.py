@@ -16,10 +16,11 @@ import pandas as pd
 from torch.nn import functional as F
 
 from promptstudy.clip.backbone import load_backbone
-from promptstudy.clip.descriptions import encode_descriptions, read_descriptions
+from promptstudy.clip.descriptions import encode_descriptions
 from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.evaluation import top1
+from promptstudy.llm.descriptions import load_descriptions
 from promptstudy.methods.dualpt import DuAlPT
 from promptstudy.params import ContextParams, Schedule, Setting, load_params
 from promptstudy.training import train, training_draws
@@ -78,8 +79,8 @@ def main():
     rows = []
     for name, (title, change) in itertools.product(DATASETS, CHANGES.items()):
         pack = FeaturePack.load(params.artefact("features", name))
-        descriptions = encode_descriptions(encoder, read_descriptions(params, name),
-                                           pack.class_names)
+        texts = load_descriptions(params, name, pack.class_names).texts
+        descriptions = encode_descriptions(encoder, texts, pack.class_names)
         for setting in settings:
             accuracies = validation_accuracy(params, pack, backbone, encoder, descriptions,
                                              *changed(setting, block.schedule, START | change))

@@ -104,15 +104,6 @@ def tiny_backbone(tiny_suite):
     return load_backbone(params.backbone.name, root=params.root)
 
 
-def write_descriptions(root):
-    """Write two sentences for every class of the tiny suite, as the describe stage does."""
-    for dataset in ("shapes", "figures"):
-        path = root / "artefacts" / "descriptions" / f"{dataset}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({name: [f"It is {name}.", f"A {name} picture on grey ground."]
-                                    for name in CLASSES}))
-
-
 def changed(params, **values):
     """Return `Params` with some blocks replaced (and the same root)."""
     copy = params.model_copy(update=values)

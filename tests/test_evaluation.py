@@ -1,14 +1,16 @@
 """What is scored, against what, and that nothing else can be."""
 
+import shutil
+
 import pytest
 import torch
-from conftest import write_descriptions
 
-from promptstudy.clip.descriptions import description_sources, read_descriptions
+from promptstudy.clip.descriptions import description_sources
 from promptstudy.clip.text import TextEncoder
 from promptstudy.evaluation import Comparison, Evaluation, top1
 from promptstudy.features import extract
 from promptstudy.files import DamagedFile, save_tensors
+from promptstudy.llm.descriptions import describe, path_of, save
 from promptstudy.methods import coop, dualpt, linear_probe
 from promptstudy.params import load_params
 from promptstudy.training import train_plan
@@ -37,6 +39,7 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
     """Params, pack, backbone and encoder of a tiny dataset whose methods have been trained."""
     params = load_params(tiny_suite / "params.yaml")
     params._root = tmp_path_factory.mktemp("trained")
+    shutil.copytree(tiny_suite / "llm", params.root / "llm")
     pack = extract(load_params(tiny_suite / "params.yaml"), "shapes", tiny_backbone,
                    params.root / "cache")
     encoder = TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer)
@@ -47,8 +50,9 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
 
     train_plan(coop.plan(params, "shapes"), build, params, pack, params.coop.schedule,
                params.artefact("coop", "shapes"), coop.origin(params, pack, tiny_backbone))
-    write_descriptions(params.root)
-    texts = description_sources(encoder, read_descriptions(params, "shapes"), pack.class_names,
+    described = describe(params, "shapes", pack.class_names)
+    save(path_of(params, "shapes"), described)
+    texts = description_sources(encoder, described.texts, pack.class_names,
                                 params.datasets["shapes"].template)
 
     def build_dualpt(setting, names):
@@ -97,12 +101,6 @@ def test_prompts_are_scored_without_descriptions_unless_the_variant_reads_them(t
     reading = setting._replace(variant=setting.variant.model_copy(update={"llm_ensemble": 1}))
     descriptions = evaluation.dualpt_method(reading, "new").descriptions
     assert torch.equal(descriptions.features, evaluation.descriptions.features[4:])
-
-
-def test_missing_descriptions_say_which_stage_makes_them(trained):
-    params, *_ = trained
-    with pytest.raises(FileNotFoundError, match="dvc repro describe@elsewhere"):
-        read_descriptions(params, "elsewhere")
 
 
 def test_base_and_new_images_compete_among_their_own_classes(trained):

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import write_descriptions
 
 from promptstudy.results import COLUMNS, read_results
 
@@ -46,7 +45,6 @@ def project(tiny_suite, tmp_path_factory):
     for folder in ("notebooks", "src"):
         shutil.copytree(PROJECT / folder, root / folder)
     shutil.copy(PROJECT / "dvc.yaml", root)
-    write_descriptions(root)
     (root / "reports").mkdir()
     (root / "reports" / "00_pocket_clip.html").write_text("the frozen stage's page")
     finish(dvc(root, "init", "--no-scm", "--quiet"))

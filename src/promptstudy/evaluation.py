@@ -7,9 +7,10 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from .clip.descriptions import encode_descriptions, read_descriptions
+from .clip.descriptions import encode_descriptions
 from .datasets.splits import base_and_new
 from .files import load_tensors
+from .llm.descriptions import load_descriptions
 from .methods import coop, dualpt, linear_probe
 
 # CoOp's prompt ensemble, which a dataset's own template joins.
@@ -163,8 +164,9 @@ class Evaluation:
     @functools.cached_property
     def descriptions(self):
         """The descriptions of all classes."""
-        return encode_descriptions(self.encoder, read_descriptions(self.params, self.name),
-                                   self.pack.class_names)
+        names = self.pack.class_names
+        texts = load_descriptions(self.params, self.name, names).texts
+        return encode_descriptions(self.encoder, texts, names)
 
     def compare(self, before, after):
         """Return the `Comparison` of two classifiers [C, d] over all test images."""

@@ -1,6 +1,5 @@
 """Class descriptions as features: what a language model says of a class, seen by the text tower."""
 
-import json
 from typing import NamedTuple
 
 import torch
@@ -37,17 +36,6 @@ def encode_descriptions(encoder, sentences, class_names, progress=None):
     features = torch.zeros(*present.shape, encoder.dim, device=encoder.device)
     features[present] = F.normalize(encoder.encode_text(texts, progress=progress), dim=-1)
     return DescriptionFeatures(features, present / counts[:, None])
-
-
-def read_descriptions(params, dataset):
-    """Return a dataset's descriptions as `{class name: [sentence, ...]}`.
-
-    Raises `FileNotFoundError` saying which stage makes them.
-    """
-    path = params.root / "artefacts" / "descriptions" / f"{dataset}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; `dvc repro describe@{dataset}` makes it")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def description_sources(encoder, sentences, class_names, template, progress=None):
