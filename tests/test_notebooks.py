@@ -36,7 +36,7 @@ def test_is_kept_without_outputs(notebook):
 
 def test_defines_no_class_and_keeps_cells_short(notebook):
     for cell in notebook.cells:
-        if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", []):
+        if cell.cell_type == "code":
             assert not re.search(r"^\s*class ", cell.source, re.M)
             assert len(cell.source.splitlines()) <= 15
 

@@ -158,17 +158,18 @@ def test_the_distance_to_a_word_is_euclidean(encoder):
 
 @pytest.mark.parametrize("class_specific", [False, True])
 @pytest.mark.parametrize("position", POSITIONS)
-def test_gradients_are_equal_to_the_bit_however_threads_take_turns(position, class_specific):
-    wide = TextEncoder(small_clip(width=256, heads=4), TOKENIZER)
-    names = [f"thing {number}" for number in range(43)]
-    context = ContextParams(n_ctx=16, position=position, class_specific=class_specific)
-    layout = PromptLayout(wide, names, context)
-    contexts = initial_contexts(wide, layout, context, [1, 2, 3]).requires_grad_()
-
-    def gradient():
-        prefix, suffix, _ = layout(contexts)
-        weights = torch.arange(suffix.numel()).view_as(suffix).sin()
-        return torch.autograd.grad((suffix * weights).sum() + prefix.sum(), contexts)[0]
-
-    first = gradient()
-    assert all(torch.equal(gradient(), first) for _ in range(10))
+def test_gradients_do_not_depend_on_the_order_of_threads(position, class_specific, encoder):
+    """Repeating a gradient shows the difference once in many runs, its operations always do."""
+    context = ContextParams(n_ctx=4, position=position, class_specific=class_specific)
+    layout = PromptLayout(encoder, NAMES, context)
+    contexts = initial_contexts(encoder, layout, context, [1, 2]).requires_grad_()
+    prefix, suffix, _ = layout(contexts)
+    operations, ahead = set(), [suffix.grad_fn, prefix.grad_fn]
+    while ahead:
+        operation = ahead.pop()
+        if operation is not None and operation not in operations:
+            operations.add(operation)
+            ahead += [after for after, _ in operation.next_functions]
+    names = {operation.name() for operation in operations}
+    assert "torch::autograd::AccumulateGrad" in names  # the walk reached the contexts
+    assert not names & {"IndexBackward0", "IndexPutBackward0"}
