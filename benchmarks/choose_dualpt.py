@@ -2,63 +2,76 @@
 
     python benchmarks/choose_dualpt.py
 
-Trains DuAl-PT on the few-shot draws of the smallest dataset, as `params.yaml` has it but with the
-learning rate that the search began with, and then with something changed. Each is scored on the
-validation images: all classes for few-shot, base and new classes for base-to-new. Test images are
-not looked at. Needs the features and describe stages (`dvc repro features describe`), takes about
-five minutes on two cores, and writes benchmarks/choose_dualpt.csv.
+Trains DuAl-PT on each dataset with one thing changed at a time, and scores it on the validation
+images. Few-shot is scored over all classes. For base-to-new the base classes are halved once more:
+trained on the first half, scored on both, so that no choice ever sees a new class. Test images are
+not looked at. Every trained model is scored with several weights of the local scores (beta).
+
+Needs the features and describe stages (`dvc repro features describe`), takes about 40 minutes on
+two cores, and writes benchmarks/choose_dualpt.csv.
 """
 
 import itertools
 from pathlib import Path
 
 import pandas as pd
+import torch
 from torch.nn import functional as F
 
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.descriptions import encode_descriptions
 from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.packs import FeaturePack
+from promptstudy.datasets.splits import base_and_new
 from promptstudy.evaluation import top1
 from promptstudy.llm.descriptions import load_descriptions
 from promptstudy.methods.dualpt import DuAlPT
-from promptstudy.params import ContextParams, Schedule, Setting, load_params
+from promptstudy.params import ContextParams, DuAlPTVariant, Schedule, Setting, load_params
+from promptstudy.results import harmonic_mean
 from promptstudy.training import train, training_draws
 
-DATASETS = ("dtd10",)
-START = {"lr": 0.07}
-SHOTS = (1, 16)
+WORDS = ContextParams(n_ctx=4, init="a photo of a")
+BETAS = (0.0, 0.3, 1.0)
+START = {"lr": 0.01}  # what changes are made to
 CHANGES = {
-    "none": {},
-    "lr 0.03": {"lr": 0.03}, "lr 0.15": {"lr": 0.15},
-    "N 4, half the steps": {"n_prompts": 4, "max_steps": 60},
-    "M16": {"context": ContextParams(n_ctx=16)},
-    "M4-words": {"context": ContextParams(n_ctx=4, init="a photo of a")},
-    "lambda 0": {"lambda_text": 0.0}, "lambda 0.3": {"lambda_text": 0.3},
-    "lambda 1": {"lambda_text": 1.0}, "lambda 2": {"lambda_text": 2.0},
-    "lambda 4": {"lambda_text": 4.0},
+    "none": {}, "lr 0.02": {"lr": 0.02}, "lr 0.03": {"lr": 0.03},
+    "lambda 0": {"lambda_text": 0.0}, "lambda 4": {"lambda_text": 4.0},
     "text mean": {"text_align": "mean"}, "text infonce": {"text_align": "infonce"},
-    "no local": {"alpha": 0.0, "beta_infer": 0.0}}
+    "text kl": {"text_align": "kl"},
+    "alpha 0": {"alpha": 0.0}, "local topk": {"local_align": "topk"},
+    "neither": {"alpha": 0.0, "lambda_text": 0.0}}
 
 
-def validation_accuracy(params, pack, backbone, encoder, descriptions, setting, schedule):
-    """Return the validation accuracies [R] of one setting, {subset: accuracy}.
+def scores(params, pack, backbone, encoder, descriptions, setting, schedule):
+    """Return rows of the validation accuracies of one setting: `beta`, `subset`, mean and std.
 
-    Subsets are `seen`, over the classes it was trained on, and `new` for base-to-new.
+    Subsets are `all`, or `base` and `new`, the halves of the base classes.
     """
     draws, names = training_draws(params, pack, setting)
+    held_out = []
+    if setting.protocol == "base_to_new":
+        first, second = base_and_new(len(names))
+        names, held_out = names[:len(first)], names[len(first):]
+        draws = torch.stack([draw[pack.train.labels[draw] < len(names)] for draw in draws])
     method = DuAlPT(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds,
                     train_local=pack.train.local, descriptions=descriptions.of(slice(len(names))))
     train(method, pack.train, draws, schedule, setting.shots, params.seeds)
-    features, local = (F.normalize(part, dim=-1) for part in (pack.val.features, pack.val.local))
-    seen, labels = pack.val.labels < len(names), pack.val.labels
-    accuracy = {"seen": top1(method.predict(features[seen], local[seen]), labels[seen])}
-    if setting.protocol == "base_to_new":
-        other = DuAlPT(encoder, pack.class_names[len(names):], setting.variant,
-                       backbone.logit_scale, contexts=method.contexts.detach())
-        accuracy["new"] = top1(other.predict(features[~seen], local[~seen]),
-                               labels[~seen] - len(names))
-    return accuracy
+    subsets = {"base" if held_out else "all": (names, 0)}
+    if held_out:
+        subsets["new"] = (held_out, len(names))
+    rows = []
+    for beta, (subset, (of, start)) in itertools.product(BETAS, subsets.items()):
+        images = (pack.val.labels >= start) & (pack.val.labels < start + len(of))
+        variant = setting.variant.model_copy(update={"beta_infer": beta})
+        scored = DuAlPT(encoder, of, variant, backbone.logit_scale,
+                        contexts=method.contexts.detach())
+        accuracy = top1(scored.predict(F.normalize(pack.val.features[images], dim=-1),
+                                       F.normalize(pack.val.local[images], dim=-1)),
+                        pack.val.labels[images] - start)
+        rows.append({"beta": beta, "subset": subset,
+                     "val_accuracy": round(accuracy.mean().item(), 2),
+                     "std": round(accuracy.std(correction=0).item(), 2)})
+    return rows
 
 
 def changed(setting, schedule, change):
@@ -71,30 +84,35 @@ def changed(setting, schedule, change):
 
 def main():
     params = load_params()
-    block = params.dualpt
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
     encoder = TextEncoder(backbone.model, backbone.tokenizer)
-    settings = [Setting("few_shot", block.few_shot, shots) for shots in SHOTS]
-    settings.append(Setting("base_to_new", block.base_to_new, params.base_to_new_shots))
+    settings = [Setting("few_shot", DuAlPTVariant(n_prompts=2), 1),
+                Setting("few_shot", DuAlPTVariant(n_prompts=2), 16),
+                Setting("base_to_new", DuAlPTVariant(n_prompts=2, context=WORDS), 16)]
     rows = []
-    for name, (title, change) in itertools.product(DATASETS, CHANGES.items()):
+    for name, setting, (title, change) in itertools.product(params.datasets, settings,
+                                                            CHANGES.items()):
         pack = FeaturePack.load(params.artefact("features", name))
         texts = load_descriptions(params, name, pack.class_names).texts
         descriptions = encode_descriptions(encoder, texts, pack.class_names)
-        for setting in settings:
-            accuracies = validation_accuracy(params, pack, backbone, encoder, descriptions,
-                                             *changed(setting, block.schedule, START | change))
-            for subset, accuracy in accuracies.items():
-                rows.append({"dataset": name, "protocol": setting.protocol, "shots": setting.shots,
-                             "subset": subset, "change": title,
-                             "val_accuracy": round(accuracy.mean().item(), 2),
-                             "std": round(accuracy.std(correction=0).item(), 2)})
-                print(*rows[-1].values(), sep="\t", flush=True)
+        variant, schedule = changed(setting, params.dualpt.schedule, START | change)
+        for row in scores(params, pack, backbone, encoder, descriptions, variant, schedule):
+            rows.append({"dataset": name, "protocol": setting.protocol, "shots": setting.shots,
+                         "change": title, **row})
+            print(*rows[-1].values(), sep="\t", flush=True)
     table = pd.DataFrame(rows)
     table.to_csv(Path(__file__).with_suffix(".csv"), index=False)
-    means = table.pivot_table(index="change", columns=["protocol", "shots", "subset"],
-                              values="val_accuracy", sort=False)
-    print(means.round(1))
+    print(summary(table).round(1))
+
+
+def summary(table):
+    """Return what is chosen by: means over datasets, and H of the base classes' halves."""
+    means = table.pivot_table(index=["change", "beta"], values="val_accuracy", sort=False,
+                              columns=["protocol", "shots", "subset"])
+    few_shot, base_to_new = means["few_shot"], means["base_to_new"]
+    return few_shot.droplevel("subset", axis=1).assign(few_shot=few_shot.mean(axis=1)).join(
+        base_to_new.droplevel("shots", axis=1).assign(
+            H=harmonic_mean(base_to_new[16, "base"], base_to_new[16, "new"])))
 
 
 if __name__ == "__main__":

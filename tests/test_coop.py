@@ -1,6 +1,5 @@
-"""CoOp as a model: what it computes, what it learns, and which settings are trained."""
+"""CoOp as a model: what it computes and what it learns."""
 
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +9,8 @@ from torch.nn import functional as F
 from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.splits import base_and_new
 from promptstudy.evaluation import top1
-from promptstudy.methods.coop import CoOp, plan
-from promptstudy.params import ContextParams, CoOpParams, Schedule
+from promptstudy.methods.coop import CoOp
+from promptstudy.params import ContextParams
 from promptstudy.training import Batch
 
 NAMES = ["cat", "great white shark", "cat (felis)", "dog"]
@@ -99,17 +98,6 @@ def test_training_leaves_the_given_starting_point_as_it_was(encoder):
     with torch.no_grad():
         method.contexts += 1
     assert (start == 0).all()
-
-
-def test_the_plan_lists_every_setting_once():
-    few, study = ContextParams(), ContextParams(n_ctx=4)
-    coop_params = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few, base_to_new=study,
-                             studies=[study, few], study_datasets=["a"], study_shots=[1, 16])
-    params = SimpleNamespace(coop=coop_params, shots=[1, 2], base_to_new_shots=16)
-    main = ["few_shot/M16/1", "few_shot/M16/2", "base_to_new/M4/16"]
-    assert [setting.key for setting in plan(params, "b")] == main
-    assert [setting.key for setting in plan(params, "a")] == [
-        *main, "few_shot/M4/1", "few_shot/M4/16", "few_shot/M16/16"]
 
 
 def test_top1_counts_images_in_percent():

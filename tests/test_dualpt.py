@@ -3,7 +3,6 @@
 import copy
 import itertools
 import math
-from types import SimpleNamespace
 
 import ot
 import pytest
@@ -16,9 +15,9 @@ from promptstudy.clip.descriptions import DescriptionFeatures, encode_descriptio
 from promptstudy.clip.text import TextEncoder
 from promptstudy.methods import dualpt
 from promptstudy.methods.coop import CoOp
-from promptstudy.methods.dualpt import DuAlPT, plan
+from promptstudy.methods.dualpt import DuAlPT
 from promptstudy.methods.transport import sinkhorn
-from promptstudy.params import ContextParams, DuAlPTParams, DuAlPTVariant, Schedule
+from promptstudy.params import ContextParams, DuAlPTVariant
 from promptstudy.training import Batch
 
 NAMES = ["cat", "great white shark", "cat (felis)", "dog"]
@@ -301,20 +300,6 @@ def test_prediction_does_not_depend_on_how_many_images_are_predicted_at_once(bui
     method = build()
     parts = [method.predict(images[i:i + 50], local[i:i + 50]) for i in range(0, 600, 50)]
     assert torch.equal(method.predict(images, local), torch.cat(parts, dim=1))
-
-
-def test_the_plan_lists_the_main_runs_and_the_studies_where_they_belong():
-    block = DuAlPTParams(
-        few_shot={"context": {"n_ctx": 4}, "alpha": 2}, schedule=Schedule(epochs={1: 1}),
-        base_to_new={"n_prompts": 2}, study_datasets=["a"], study_shots=[1],
-        studies={"neither": OFF, "N1": {"n_prompts": 1}})
-    params = SimpleNamespace(dualpt=block, shots=[1, 2], base_to_new_shots=16)
-    main = ["few_shot/N4-M4/1", "few_shot/N4-M4/2", "base_to_new/N2-M16/16"]
-    assert [setting.key for setting in plan(params, "b")] == main
-    assert [setting.key for setting in plan(params, "a")] == [
-        *main, "few_shot/neither/1", "few_shot/N1/1"]
-    assert block.studies["N1"] == block.few_shot.model_copy(
-        update={"n_prompts": 1, "name": "N1"})
 
 
 def test_a_step_with_four_prompts_costs_little_more_than_four_of_coops():

@@ -11,9 +11,11 @@ from promptstudy.evaluation import Comparison, Evaluation, top1
 from promptstudy.features import extract
 from promptstudy.files import DamagedFile, save_tensors
 from promptstudy.llm.descriptions import describe, path_of, save
-from promptstudy.methods import coop, dualpt, linear_probe
+from promptstudy.methods import linear_probe
+from promptstudy.methods.coop import CoOp
+from promptstudy.methods.dualpt import DuAlPT
 from promptstudy.params import load_params
-from promptstudy.training import train_plan
+from promptstudy.training import origin, plan, train_plan
 
 
 def test_top1_counts_images_in_percent_for_every_run():
@@ -44,24 +46,21 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
                    params.root / "cache")
     encoder = TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer)
 
-    def build(setting, names):
-        return coop.CoOp(encoder, names, setting.variant, tiny_backbone.logit_scale,
-                         seeds=params.seeds)
+    def build(setting, names, draws):
+        return CoOp(encoder, names, setting.variant, tiny_backbone.logit_scale, seeds=params.seeds)
 
-    train_plan(coop.plan(params, "shapes"), build, params, pack, params.coop.schedule,
-               params.artefact("coop", "shapes"), coop.origin(params, pack, tiny_backbone))
+    train_plan(params, "coop", pack, tiny_backbone, build)
     described = describe(params, "shapes", pack.class_names)
     save(path_of(params, "shapes"), described)
     texts = description_sources(encoder, described.texts, pack.class_names,
                                 params.datasets["shapes"].template)
 
-    def build_dualpt(setting, names):
-        return dualpt.DuAlPT(encoder, names, setting.variant, tiny_backbone.logit_scale,
+    def build_dualpt(setting, names, draws):
+        return DuAlPT(encoder, names, setting.variant, tiny_backbone.logit_scale,
                              seeds=params.seeds, train_local=pack.train.local,
                              descriptions=texts[setting.variant.descriptions].of(slice(len(names))))
 
-    train_plan(dualpt.plan(params, "shapes"), build_dualpt, params, pack, params.dualpt.schedule,
-               params.artefact("dualpt", "shapes"), dualpt.origin(params, pack, tiny_backbone))
+    train_plan(params, "dualpt", pack, tiny_backbone, build_dualpt, described.texts)
     save_tensors(params.artefact("linear_probe", "shapes"), linear_probe.fit_all(params, pack),
                  linear_probe.origin(params, pack, tiny_backbone))
     return params, pack, tiny_backbone, encoder
@@ -72,8 +71,9 @@ def test_every_method_is_scored_on_every_subset(trained):
     evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
     evaluation.hand_crafted()
     evaluation.linear_probe()
-    evaluation.coop()
-    evaluation.dualpt()
+    for method in params.methods:
+        evaluation.learned(method)
+    evaluation.class_descriptions()
     count = {}
     for row in evaluation.rows:
         key = row["method"], row["protocol"], row["subset"]
@@ -95,11 +95,11 @@ def test_every_method_is_scored_on_every_subset(trained):
 def test_prompts_are_scored_without_descriptions_unless_the_variant_reads_them(trained):
     params, pack, backbone, encoder = trained
     evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
-    setting = dualpt.plan(params, "shapes")[-1]
+    setting = plan(params, "dualpt", "shapes")[-1]
     for subset in ("all", "base", "new"):
-        assert evaluation.dualpt_method(setting, subset).descriptions is None
+        assert evaluation.trained("dualpt", setting, subset).descriptions is None
     reading = setting._replace(variant=setting.variant.model_copy(update={"llm_ensemble": 1}))
-    descriptions = evaluation.dualpt_method(reading, "new").descriptions
+    descriptions = evaluation.trained("dualpt", reading, "new").descriptions
     assert torch.equal(descriptions.features, evaluation.descriptions.features[4:])
 
 
@@ -119,11 +119,11 @@ def test_contexts_made_from_something_else_are_refused(trained, field):
     params, pack, backbone, encoder = trained
     path = params.artefact("coop", "shapes")
     kept = path.read_bytes()
-    origin = coop.origin(params, pack, backbone)
+    record = origin(params, "coop", pack, backbone)
     try:
-        save_tensors(path, {"x": torch.zeros(1)}, {**origin, field: "another"})
+        save_tensors(path, {"x": torch.zeros(1)}, {**record, field: "another"})
         with pytest.raises(DamagedFile, match=field):
-            Evaluation(params, "shapes", pack, backbone, encoder).coop()
+            Evaluation(params, "shapes", pack, backbone, encoder).learned("coop")
     finally:
         path.write_bytes(kept)
 
@@ -134,9 +134,8 @@ def test_training_never_reads_test_labels_or_val_labels(trained, monkeypatch):
     learned = params.artefact("coop", "shapes").read_bytes()
     monkeypatch.setattr(pack.test, "labels", pack.test.labels.flip(0))
 
-    def build(setting, names):
-        return coop.CoOp(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds)
+    def build(setting, names, draws):
+        return CoOp(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds)
 
-    train_plan(coop.plan(params, "shapes"), build, params, pack, params.coop.schedule,
-               params.artefact("coop", "shapes"), coop.origin(params, pack, backbone))
+    train_plan(params, "coop", pack, backbone, build)
     assert params.artefact("coop", "shapes").read_bytes() == learned

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from promptstudy.clip.text import TextEncoder
 from promptstudy.files import load_tensors
 from promptstudy.methods.coop import CoOp
-from promptstudy.params import ContextParams, Schedule
-from promptstudy.training import count_epochs, epoch_batches, kept, learning_rate, train
+from promptstudy.params import ContextParams, CoOpParams, DuAlPTParams, Schedule
+from promptstudy.training import count_epochs, epoch_batches, kept, learning_rate, plan, train
 
 NAMES = ["cat", "great white shark", "dog", "cat (felis)"]
 
@@ -198,3 +198,28 @@ def test_an_interrupted_computation_leaves_nothing_behind(tmp_path):
         kept(path, {"lr": 1}, interrupted)
     assert not list(tmp_path.rglob("*.safetensors"))
     assert kept(path, {"lr": 1}, Computation())["x"] == 1
+
+
+def test_the_plan_lists_every_setting_once():
+    few, study = ContextParams(), ContextParams(n_ctx=4)
+    coop_params = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few, base_to_new=study,
+                             studies=[study, few], study_datasets=["a"], study_shots=[1, 16])
+    params = SimpleNamespace(coop=coop_params, shots=[1, 2], base_to_new_shots=16)
+    main = ["few_shot/M16/1", "few_shot/M16/2", "base_to_new/M4/16"]
+    assert [setting.key for setting in plan(params, "coop", "b")] == main
+    assert [setting.key for setting in plan(params, "coop", "a")] == [
+        *main, "few_shot/M4/1", "few_shot/M4/16", "few_shot/M16/16"]
+
+
+def test_named_studies_change_the_main_variant():
+    block = DuAlPTParams(
+        few_shot={"context": {"n_ctx": 4}, "alpha": 2}, schedule=Schedule(epochs={1: 1}),
+        base_to_new={"n_prompts": 2}, study_datasets=["a"], study_shots=[1],
+        studies={"neither": {"alpha": 0}, "N1": {"n_prompts": 1}})
+    params = SimpleNamespace(dualpt=block, shots=[1, 2], base_to_new_shots=16)
+    main = ["few_shot/N4-M4/1", "few_shot/N4-M4/2", "base_to_new/N2-M16/16"]
+    assert [setting.key for setting in plan(params, "dualpt", "b")] == main
+    assert [setting.key for setting in plan(params, "dualpt", "a")] == [
+        *main, "few_shot/neither/1", "few_shot/N1/1"]
+    assert block.studies["N1"] == block.few_shot.model_copy(
+        update={"n_prompts": 1, "name": "N1"})

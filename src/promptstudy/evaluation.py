@@ -11,13 +11,18 @@ from .clip.descriptions import encode_descriptions
 from .datasets.splits import base_and_new
 from .files import load_tensors
 from .llm.descriptions import load_descriptions
-from .methods import coop, dualpt, linear_probe
+from .methods import linear_probe
+from .methods.coop import CoOp
+from .methods.dualpt import DuAlPT
+from .training import origin, plan
 
 # CoOp's prompt ensemble, which a dataset's own template joins.
 ENSEMBLE = ("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.",
             "a {} in a video game.", "art of the {}.", "a photo of the small {}.")
 # Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
 DESCRIPTIONS_ALONE = "descriptions alone"
+LEARN_FROM_DESCRIPTIONS = ("dualpt",)
+READ_LOCAL_FEATURES = ("dualpt",)
 
 
 def top1(predicted, labels):
@@ -107,20 +112,18 @@ class Evaluation:
                 predicted = linear_probe.predict(self.pack.test.features, weight, bias)
                 self.add("few_shot", "linear_probe", "val C", shots, seed, "all", predicted)
 
-    def coop(self):
-        """Evaluate every setting of CoOp; base-to-new contexts meet the new names here."""
-        for setting in coop.plan(self.params, self.name):
+    def learned(self, method):
+        """Evaluate every setting of a method that learns; base-to-new meets the new names here."""
+        for setting in plan(self.params, method, self.name):
             for subset in subsets(setting.protocol):
-                predictions = self.coop_method(setting, subset).predict(self.images_of(subset)[0])
-                self.add_runs("coop", setting, subset, predictions)
+                images = (self.images_of(subset)[0],)
+                if method in READ_LOCAL_FEATURES:
+                    images += (self.local_of(subset),)
+                predictions = self.trained(method, setting, subset).predict(*images)
+                self.add_runs(method, setting, subset, predictions)
 
-    def dualpt(self):
-        """Evaluate every setting of DuAl-PT, and its class descriptions alone as classifier."""
-        for setting in dualpt.plan(self.params, self.name):
-            for subset in subsets(setting.protocol):
-                predictions = self.dualpt_method(setting, subset).predict(
-                    self.images_of(subset)[0], self.local_of(subset))
-                self.add_runs("dualpt", setting, subset, predictions)
+    def class_descriptions(self):
+        """Evaluate the class descriptions alone, as a classifier without training."""
         predicted = (self.features @ self.descriptions.mean.T).argmax(dim=-1)
         self.add("few_shot", "dualpt", DESCRIPTIONS_ALONE, 0, 0, "all", predicted)
 
@@ -130,43 +133,40 @@ class Evaluation:
             self.add(setting.protocol, method, setting.variant.label, setting.shots, seed, subset,
                      predicted)
 
-    def coop_method(self, setting, subset="all"):
-        """Return the trained `CoOp` of a setting, its contexts around the names of a subset."""
-        contexts = self.learned_by_coop[f"{setting.key}/contexts"]
-        return coop.CoOp(self.encoder, self.names_of(subset), setting.variant,
-                         self.backbone.logit_scale, contexts=contexts)
+    def trained(self, method, setting, subset="all"):
+        """Return the trained method of a setting, what it learned around the names of a subset.
 
-    @functools.cached_property
-    def learned_by_coop(self):
-        """The tensors of CoOp's stage, refused if made from anything else than this suite."""
-        return load_tensors(self.params.artefact("coop", self.name),
-                            coop.origin(self.params, self.pack, self.backbone))[0]
-
-    def dualpt_method(self, setting, subset="all"):
-        """Return the trained `DuAlPT` of a setting, its contexts around the names of a subset.
-
-        It holds descriptions only if its prediction is to read them (`llm_ensemble`).
+        DuAl-PT holds descriptions only if its prediction is to read them (`llm_ensemble`).
         """
-        contexts = self.learned_by_dualpt[f"{setting.key}/contexts"]
-        descriptions = None
-        if setting.variant.llm_ensemble:
-            descriptions = self.descriptions.of(self.classes_of(subset))
-        return dualpt.DuAlPT(self.encoder, self.names_of(subset), setting.variant,
-                             self.backbone.logit_scale, contexts=contexts,
-                             descriptions=descriptions)
+        learned = self.tensors(method)
+        common = {"encoder": self.encoder, "class_names": self.names_of(subset),
+                  "variant": setting.variant, "logit_scale": self.backbone.logit_scale,
+                  "contexts": learned[f"{setting.key}/contexts"]}
+        match method:
+            case "coop":
+                return CoOp(**common)
+            case "dualpt":
+                descriptions = None
+                if setting.variant.llm_ensemble:
+                    descriptions = self.descriptions.of(self.classes_of(subset))
+                return DuAlPT(**common, descriptions=descriptions)
+
+    @functools.cache  # noqa: B019 -- an Evaluation lives as long as what it caches
+    def tensors(self, method):
+        """Return what a method's stage learned, refused if made from anything else than now."""
+        texts = self.texts if method in LEARN_FROM_DESCRIPTIONS else None
+        return load_tensors(self.params.artefact(method, self.name),
+                            origin(self.params, method, self.pack, self.backbone, texts))[0]
 
     @functools.cached_property
-    def learned_by_dualpt(self):
-        """The tensors of DuAl-PT's stage, refused if made from anything else than this suite."""
-        return load_tensors(self.params.artefact("dualpt", self.name),
-                            dualpt.origin(self.params, self.pack, self.backbone))[0]
+    def texts(self):
+        """The descriptions of all classes, `{class name: [sentence, ...]}`."""
+        return load_descriptions(self.params, self.name, self.pack.class_names).texts
 
     @functools.cached_property
     def descriptions(self):
-        """The descriptions of all classes."""
-        names = self.pack.class_names
-        texts = load_descriptions(self.params, self.name, names).texts
-        return encode_descriptions(self.encoder, texts, names)
+        """The descriptions of all classes as the text tower sees them."""
+        return encode_descriptions(self.encoder, self.texts, self.pack.class_names)
 
     def compare(self, before, after):
         """Return the `Comparison` of two classifiers [C, d] over all test images."""

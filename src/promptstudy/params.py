@@ -109,15 +109,49 @@ class Setting(NamedTuple):
         return f"{self.protocol}/{self.variant.label}/{self.shots}"
 
 
-class CoOpParams(Block):
-    """CoOp: contexts, schedule, and which variants are trained where."""
+class MethodParams(Block):
+    """What every method's block has. A subclass adds which variants it trains: `few_shot`,
+    `base_to_new` and, to be compared with them, `studies`.
+    """
+
+    schedule: Schedule
+    study_protocol: Literal["few_shot", "base_to_new"] = "few_shot"
+    study_datasets: list[str] = Field([], description="on which datasets the studies are trained")
+    study_shots: list[Positive] = Field([], description="with how many shots")
+
+    @property
+    def study_variants(self):
+        """The variants of the studies, as a list."""
+        return list(self.studies)
+
+
+class NamedStudies(MethodParams):
+    """A method whose studies have names: each is what it changes in `study_protocol`'s variant."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_studies(cls, values):
+        """Fill every study up with its name and the values that it does not change."""
+        if not isinstance(values, dict) or not isinstance(values.get("studies"), dict):
+            return values
+        protocol = values.get("study_protocol", cls.model_fields["study_protocol"].default)
+        main = values.get(protocol) or {}
+        studies = {name: {**main, **change, "name": name} if isinstance(change, dict) else change
+                   for name, change in values["studies"].items()}
+        return {**values, "studies": studies}
+
+    @property
+    def study_variants(self):
+        """The variants of the studies, as a list."""
+        return list(self.studies.values())
+
+
+class CoOpParams(MethodParams):
+    """CoOp: its contexts, their schedule, and the contexts that it is compared with."""
 
     few_shot: ContextParams = ContextParams()
     base_to_new: ContextParams = ContextParams(n_ctx=4, init="a photo of a")
-    schedule: Schedule
-    studies: list[ContextParams] = Field([], description="more variants, trained few-shot")
-    study_datasets: list[str] = Field([], description="on which datasets")
-    study_shots: list[Positive] = Field([], description="with how many shots")
+    studies: list[ContextParams] = []
 
 
 class DuAlPTVariant(Block):
@@ -147,30 +181,12 @@ class DuAlPTVariant(Block):
         return self.name or f"N{self.n_prompts}-{self.context.label}"
 
 
-class DuAlPTParams(Block):
-    """DuAl-PT: the main variants, their schedule, and the variants of its studies.
-
-    A study is a name and what it changes in `few_shot`.
-    """
+class DuAlPTParams(NamedStudies):
+    """DuAl-PT: the main variants, their schedule, and the variants of its studies."""
 
     few_shot: DuAlPTVariant = DuAlPTVariant()
     base_to_new: DuAlPTVariant = DuAlPTVariant()
-    schedule: Schedule
-    studies: dict[str, DuAlPTVariant] = Field({}, description="more variants, trained few-shot")
-    study_datasets: list[str] = Field([], description="on which datasets")
-    study_shots: list[Positive] = Field([], description="with how many shots")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _complete_studies(cls, values):
-        """Fill every study up with its name and the values of `few_shot` that it does not change.
-        """
-        if not isinstance(values, dict) or not isinstance(values.get("studies"), dict):
-            return values
-        main = values.get("few_shot") or {}
-        studies = {name: {**main, **change, "name": name} if isinstance(change, dict) else change
-                   for name, change in values["studies"].items()}
-        return {**values, "studies": studies}
+    studies: dict[str, DuAlPTVariant] = {}
 
 
 class PriceParams(Block):
@@ -223,6 +239,11 @@ class Params(Block):
     dualpt: DuAlPTParams
 
     _root: Path = Path(".")
+
+    @property
+    def methods(self):
+        """The blocks of the methods that learn prompts, {name: block}."""
+        return {name: block for name, block in self if isinstance(block, MethodParams)}
 
     @property
     def root(self):
@@ -322,7 +343,7 @@ def _nearest(word, valid):
 def _cross_check(params):
     """List the faults that lie between keys."""
     faults = []
-    for method, block in (("coop", params.coop), ("dualpt", params.dualpt)):
+    for method, block in params.methods.items():
         for name in block.study_datasets:
             if name not in params.datasets:
                 faults.append(f"{method}.study_datasets: {name!r} is not a dataset"

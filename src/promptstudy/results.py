@@ -42,8 +42,9 @@ def read_results(path):
 
 def main_rows(frame, params):
     """Return the rows of every method's main variant in each protocol, without the studies."""
-    main = {(method, protocol): getattr(getattr(params, method), protocol).label
-            for method in ("coop", "dualpt") for protocol in ("few_shot", "base_to_new")}
+    main = {(method, protocol): getattr(block, protocol).label
+            for method, block in params.methods.items()
+            for protocol in ("few_shot", "base_to_new")}
     keys = zip(frame["method"], frame["protocol"], frame["variant"], strict=True)
     return frame[[variant == main.get((method, protocol), variant)
                   for method, protocol, variant in keys]]

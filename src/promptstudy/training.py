@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .datasets.splits import base_and_new, few_shot_draw
-from .files import DamagedFile, load_tensors, save_tensors
+from .files import DamagedFile, json_sha256, load_tensors, save_tensors
+from .params import Setting
 
 
 class Batch(NamedTuple):
@@ -25,6 +26,31 @@ class Batch(NamedTuple):
     index: torch.Tensor  # [R, B] place of each image among the training images
     features: torch.Tensor  # [R, B, d] normalised global features
     labels: torch.Tensor  # [R, B]
+
+
+def plan(params, method, dataset):
+    """Return every `Setting` of a method that the suite trains on a dataset, each once."""
+    block = getattr(params, method)
+    settings = [Setting("few_shot", block.few_shot, shots) for shots in params.shots]
+    settings.append(Setting("base_to_new", block.base_to_new, params.base_to_new_shots))
+    if dataset in block.study_datasets:
+        settings += [Setting(block.study_protocol, variant, shots)
+                     for variant in block.study_variants for shots in block.study_shots]
+    return list({setting.key: setting for setting in settings}.values())
+
+
+def origin(params, method, pack, backbone, texts=None):
+    """Return the record of what a method's learned tensors of a dataset depend on.
+
+    texts: the descriptions `{class name: [sentence, ...]}` of a method that learns from them.
+    """
+    record = {"method": method, "seeds": params.seeds, "shots": params.shots,
+              "settings": getattr(params, method).model_dump(mode="json"),
+              "class_names": pack.class_names,
+              **{key: pack.origin[key] for key in ("images", "views", "local_grid")},
+              "image_fingerprint": backbone.image_fingerprint,
+              "text_fingerprint": backbone.text_fingerprint}
+    return record if texts is None else {**record, "texts": json_sha256(texts)}
 
 
 def learning_rate(schedule, epoch, n_epochs):
@@ -99,32 +125,35 @@ def _check_finite(loss, seeds, step):
                                      "lower the learning rate in params.yaml")
 
 
-def train_plan(plan, build, params, pack, schedule, path, origin):
-    """Train every setting of a method's plan and save what was learned at `path`.
+def train_plan(params, method, pack, backbone, build, texts=None):
+    """Train every setting of a method's `plan` and save what was learned as its artefact.
 
-    `build(setting, class_names)` returns the untrained method with one run a seed. Saved are the
-    tensors `SETTING/PARAMETER` [R, ...] of the learned parameters and `SETTING/losses` [steps, R],
-    with `origin`. Each setting is kept on disk as soon as it is trained: after a crash the next
+    `build(setting, class_names, draws)` returns the untrained method with one run a seed; draws
+    [R, N] are the indices of each run's training images. Saved are the tensors `SETTING/PARAMETER`
+    [R, ...] of the learned parameters and `SETTING/losses` [steps, R], with their `origin` (which
+    see for `texts`). Each setting is kept on disk as soon as it is trained: after a crash the next
     call goes on with the next setting. Returns the tensors.
     """
-    folder = params.root / ".work" / path.parent.name / path.stem
-    code = code_sha256()
+    dataset, schedule = pack.origin["dataset"], getattr(params, method).schedule
+    record, code = origin(params, method, pack, backbone, texts), code_sha256()
+    folder = params.root / ".work" / method / dataset
+    settings = plan(params, method, dataset)
     tensors = {}
-    for number, setting in enumerate(plan, start=1):
-        description = f"{pack.origin['dataset']} {setting.key} ({number}/{len(plan)})"
+    for number, setting in enumerate(settings, start=1):
+        description = f"{dataset} {setting.key} ({number}/{len(settings)})"
 
         def compute(setting=setting, description=description):
             draws, names = training_draws(params, pack, setting)
-            method = build(setting, names)
-            losses = train(method, pack.train, draws, schedule, setting.shots, params.seeds,
+            model = build(setting, names, draws)
+            losses = train(model, pack.train, draws, schedule, setting.shots, params.seeds,
                            description)
-            learned = {n: p.detach() for n, p in method.named_parameters() if p.requires_grad}
+            learned = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
             return {**learned, "losses": losses}
 
         kept_at = folder / f"{setting.key.replace('/', '_')}.safetensors"
-        learned = kept(kept_at, {**origin, "setting": setting.key, "code": code}, compute)
+        learned = kept(kept_at, {**record, "setting": setting.key, "code": code}, compute)
         tensors |= {f"{setting.key}/{name}": tensor for name, tensor in learned.items()}
-    save_tensors(path, tensors, origin)
+    save_tensors(params.artefact(method, dataset), tensors, record)
     shutil.rmtree(folder)
     return tensors
 

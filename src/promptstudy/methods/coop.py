@@ -5,28 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..clip.prompts import PromptLayout, initial_contexts
-from ..params import Setting
 from .losses import cross_entropy
-
-
-def plan(params, dataset):
-    """Return every `Setting` that the suite trains on a dataset, each once."""
-    coop = params.coop
-    settings = [Setting("few_shot", coop.few_shot, shots) for shots in params.shots]
-    settings.append(Setting("base_to_new", coop.base_to_new, params.base_to_new_shots))
-    if dataset in coop.study_datasets:
-        settings += [Setting("few_shot", context, shots)
-                     for context in coop.studies for shots in coop.study_shots]
-    return list({setting.key: setting for setting in settings}.values())
-
-
-def origin(params, pack, backbone):
-    """Return the record of what CoOp's learned contexts of a dataset depend on."""
-    return {"method": "coop", "seeds": params.seeds, "shots": params.shots,
-            "settings": params.coop.model_dump(mode="json"), "images": pack.origin["images"],
-            "class_names": pack.class_names, "views": pack.origin["views"],
-            "image_fingerprint": backbone.image_fingerprint,
-            "text_fingerprint": backbone.text_fingerprint}
 
 
 class CoOp(nn.Module):
@@ -35,17 +14,18 @@ class CoOp(nn.Module):
     With t_i the prompt of class i, g the text encoder, f an image feature and tau the temperature:
     p(y = i | x) = exp(cos(g(t_i), f) / tau) / sum_j exp(cos(g(t_j), f) / tau).
 
-    `contexts` [R, M, D] or [R, C, M, D] are the starting point, fresh ones drawn from `seeds`
-    when None. Learned contexts shared by all classes can be given other class names (base-to-new,
-    cross-dataset); class-specific ones cannot. Raises `ValueError` for contexts that do not fit.
+    variant: `ContextParams`. `contexts` [R, M, D] or [R, C, M, D] are the starting point, fresh
+    ones drawn from `seeds` when None. Learned contexts shared by all classes can be given other
+    class names (base-to-new, cross-dataset); class-specific ones cannot. Raises `ValueError` for
+    contexts that do not fit.
     """
 
-    def __init__(self, encoder, class_names, context, logit_scale, *, contexts=None, seeds=()):
+    def __init__(self, encoder, class_names, variant, logit_scale, *, contexts=None, seeds=()):
         super().__init__()
         self.encoder, self.logit_scale = encoder, logit_scale
-        self.layout = PromptLayout(encoder, class_names, context)
+        self.layout = PromptLayout(encoder, class_names, variant)
         if contexts is None:
-            contexts = initial_contexts(encoder, self.layout, context, seeds)
+            contexts = initial_contexts(encoder, self.layout, variant, seeds)
         self.layout.check(contexts)
         self.contexts = nn.Parameter(contexts.to(encoder.device, copy=True))
 

@@ -11,7 +11,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..clip.prompts import PromptLayout, initial_contexts
-from ..params import Setting
 from .losses import cross_entropy
 from .transport import sinkhorn
 
@@ -21,30 +20,6 @@ NEAREST = 0.2  # `topk` averages this share of the local features (PLOT's 10 of 
 TAU_ATTENTION = 0.1  # temperature of `attn`
 TAU_TEXT = 0.1  # temperature of `infonce`
 CHUNK = 256  # images that are predicted at once
-
-
-def plan(params, dataset):
-    """Return every `Setting` that the suite trains on a dataset, each once."""
-    dualpt = params.dualpt
-    settings = [Setting("few_shot", dualpt.few_shot, shots) for shots in params.shots]
-    settings.append(Setting("base_to_new", dualpt.base_to_new, params.base_to_new_shots))
-    if dataset in dualpt.study_datasets:
-        settings += [Setting("few_shot", variant, shots)
-                     for variant in dualpt.studies.values() for shots in dualpt.study_shots]
-    return list({setting.key: setting for setting in settings}.values())
-
-
-def origin(params, pack, backbone):
-    """Return the record of what DuAl-PT's learned contexts of a dataset depend on.
-
-    Descriptions are left out, since what was learned is used without them; training adds them.
-    """
-    return {"method": "dualpt", "seeds": params.seeds, "shots": params.shots,
-            "settings": params.dualpt.model_dump(mode="json"), "images": pack.origin["images"],
-            "class_names": pack.class_names, "views": pack.origin["views"],
-            "local_grid": pack.origin["local_grid"],
-            "image_fingerprint": backbone.image_fingerprint,
-            "text_fingerprint": backbone.text_fingerprint}
 
 
 class DuAlPT(nn.Module):
