@@ -40,6 +40,8 @@ seeds: [1, 2]
 datasets:
   shapes: {images: shapes, template: "a drawing of {}."}
   figures: {images: figures/pictures, split: figures/split_zhou_Figures.json}
+captioned:
+  pairs: {images: figures/pictures, captions: captions.jsonl}
 features: {batch_size: 16, views: 2, local_grid: 2}
 llm: {model: nobody, timeout: 2, patience: 2}
 coop:
@@ -57,6 +59,18 @@ dualpt:
     shuffled: {descriptions: shuffled}
   study_datasets: [shapes]
   study_shots: [1]
+aape:
+  few_shot: {heads: 4}
+  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+  studies:
+    identity: {agg_values: identity}
+    mean: {aggregator: mean}
+    no distillation: {lambda_distill: 0}
+    lambda 10: {lambda_distill: 10}
+    1 prompt: {k: 1}
+  study_protocol: base_to_new
+  study_datasets: [shapes]
+  study_shots: [2]
 """
 
 QUERIES = """\
@@ -69,8 +83,8 @@ queries: ["What does {} look like?", "Where is {} seen?"]
 def tiny_suite(tmp_path_factory):
     """The folder of a whole suite; read only, except for what runs write into its `artefacts`.
 
-    `shapes` is one folder a class, `figures` comes with a split file. Copy it (`own_suite`) to
-    change anything.
+    `shapes` is one folder a class, `figures` comes with a split file, and `pairs` are the same
+    pictures with captions. Copy it (`own_suite`) to change anything.
     """
     root = tmp_path_factory.mktemp("suite")
     (root / "params.yaml").write_text(PARAMS)
@@ -85,6 +99,10 @@ def tiny_suite(tmp_path_factory):
                     for label, c in enumerate(CLASSES[:6]) for i in numbers]
              for name, numbers in items.items()}
     (pictures.parent / "split_zhou_Figures.json").write_text(json.dumps(split))
+    captions = [{"image": path, "captions": [f"{name} number {number}", f"a drawing of {name}"],
+                 "split": split_name} for split_name, entries in split.items()
+                for number, (path, _, name) in enumerate(entries)]
+    (root / "images" / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
     record_replies(load_params(root / "params.yaml"))
     return root
 

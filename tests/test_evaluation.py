@@ -1,17 +1,23 @@
 """What is scored, against what, and that nothing else can be."""
 
 import shutil
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import changed
 
-from promptstudy.clip.descriptions import description_sources
+from promptstudy.clip.descriptions import description_sources, encode_descriptions
 from promptstudy.clip.text import TextEncoder
-from promptstudy.evaluation import Comparison, Evaluation, top1
+from promptstudy.datasets.captions import load_captions, own_labels
+from promptstudy.evaluation import Comparison, Evaluation, quarters, top1, typicality
 from promptstudy.features import extract
 from promptstudy.files import DamagedFile, save_tensors
 from promptstudy.llm.descriptions import describe, path_of, save
 from promptstudy.methods import linear_probe
+from promptstudy.methods.aape import Classifier
+from promptstudy.methods.aape_retrieval import Retriever
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualpt import DuAlPT
 from promptstudy.params import load_params
@@ -34,6 +40,22 @@ def test_comparison_finds_what_changed():
     assert (spoilt["path"], spoilt["truth"]) == ("b", "cat")
     assert gained["after"][0][0] == "dog"
     assert gained["after"][0][1] == pytest.approx(80)
+
+
+def test_typicality_is_the_cosine_to_the_mean_of_the_training_images():
+    train = SimpleNamespace(features=torch.tensor([[2.0, 0], [0, 3], [5, 5], [1, 0]]),
+                            labels=torch.tensor([0, 0, 1, 1]))
+    features, labels = torch.tensor([[4.0, 4], [1, 0], [0, 2]]), torch.tensor([0, 0, 1])
+    half = 0.5 ** 0.5
+    mean = torch.tensor([1 + half, half])  # of class 1, of normalised images
+    expected = [1, half, (mean[1] / mean.norm()).item()]
+    assert typicality(features, labels, train).tolist() == pytest.approx(expected)
+
+
+def test_quarters_are_equal_in_number_and_ordered():
+    values = torch.tensor([.9, .1, .5, .3, .7, .2, .8, .4])
+    assert quarters(values).tolist() == [4, 1, 3, 2, 3, 1, 4, 2]
+    assert quarters(torch.zeros(10)).bincount().tolist() == [0, 3, 2, 3, 2]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +83,16 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
                              descriptions=texts[setting.variant.descriptions].of(slice(len(names))))
 
     train_plan(params, "dualpt", pack, tiny_backbone, build_dualpt, described.texts)
+
+    def build_aape(setting, names, draws):
+        common = setting.variant, tiny_backbone.logit_scale, params.seeds
+        own = texts["llm"].of(slice(len(names)))
+        if setting.protocol == "retrieval":
+            return Retriever(encoder.dim, *common, own)
+        return Classifier(encoder.encode_templates(names, [params.datasets["shapes"].template]),
+                          *common, own)
+
+    train_plan(params, "aape", pack, tiny_backbone, build_aape, {"llm": described.texts})
     save_tensors(params.artefact("linear_probe", "shapes"), linear_probe.fit_all(params, pack),
                  linear_probe.origin(params, pack, tiny_backbone))
     return params, pack, tiny_backbone, encoder
@@ -74,10 +106,12 @@ def test_every_method_is_scored_on_every_subset(trained):
     for method in params.methods:
         evaluation.learned(method)
     evaluation.class_descriptions()
-    count = {}
-    for row in evaluation.rows:
-        key = row["method"], row["protocol"], row["subset"]
-        count[key] = count.get(key, 0) + 1
+    evaluation.retrieval()
+    count = Counter((row["method"], row["protocol"], row["subset"]) for row in evaluation.rows)
+    quarters_of = {(method, "typicality", f"quarter {number}"): 1 if method == "zero_shot" else 2
+                   for method in ("zero_shot", "coop", "dualpt", "aape") for number in (1, 2, 3, 4)}
+    recalls_of = {(method, "retrieval", direction): 3 * runs for method, runs in (
+        ("zero_shot", 1), ("aape", 2)) for direction in ("image_to_text", "text_to_image")}
     runs = len(params.shots) * len(params.seeds)
     assert count == {
         ("zero_shot", "few_shot", "all"): 1, ("ensemble", "few_shot", "all"): 1,
@@ -87,9 +121,63 @@ def test_every_method_is_scored_on_every_subset(trained):
         ("coop", "base_to_new", "base"): 2, ("coop", "base_to_new", "new"): 2,
         # four studies at one shot, and the descriptions alone
         ("dualpt", "few_shot", "all"): runs + 4 * 2 + 1,
-        ("dualpt", "base_to_new", "base"): 2, ("dualpt", "base_to_new", "new"): 2}
+        ("dualpt", "base_to_new", "base"): 2, ("dualpt", "base_to_new", "new"): 2,
+        ("aape", "few_shot", "all"): runs,
+        # and five studies
+        ("aape", "base_to_new", "base"): 2 + 5 * 2, ("aape", "base_to_new", "new"): 2 + 5 * 2,
+        **quarters_of, **recalls_of}
     sizes = {row["subset"]: row["n_test"] for row in evaluation.rows}
     assert sizes["base"] + sizes["new"] == sizes["all"] == len(pack.test.labels)
+    assert sum(sizes[f"quarter {number}"] for number in (1, 2, 3, 4)) == sizes["all"]
+    assert sizes["image_to_text"] == sizes["all"]
+    assert sizes["text_to_image"] == sum(map(len, evaluation.texts("aape")["llm"].values()))
+
+
+def test_quarters_of_a_method_add_up_to_its_accuracy(trained):
+    params, pack, backbone, encoder = trained
+    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    evaluation.hand_crafted()
+    evaluation.learned("aape")
+    for method, shots in (("zero_shot", 0), ("aape", 2)):
+        rows = [row for row in evaluation.rows if row["method"] == method
+                and row["seed"] == (method == "aape") and row["shots"] == shots]
+        parts = [row for row in rows if row["protocol"] == "typicality"]
+        whole = next(row for row in rows if row["protocol"] == "few_shot")
+        right = sum(row["value"] * row["n_test"] for row in parts)
+        assert right / len(pack.test.labels) == pytest.approx(whole["value"])
+
+
+def test_aape_is_scored_without_aggregator_and_sentences(trained):
+    params, pack, backbone, encoder = trained
+    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    for setting in plan(params, "aape", "shapes"):
+        method = evaluation.trained("aape", setting)
+        assert {name.split(".")[0] for name in method.state_dict()} == {"generator", "projection"}
+        assert not hasattr(method, "prompts") and not hasattr(method, "aggregator")
+        assert any(name.startswith(f"{setting.key}/aggregator")
+                   for name in evaluation.tensors("aape")) == (setting.variant.label != "mean")
+
+
+def test_a_captioned_dataset_is_scored_in_retrieval_alone(trained, tiny_suite):
+    params, pack, backbone, encoder = trained
+    params = changed(load_params(tiny_suite / "params.yaml"))
+    params._root = pack_root = trained[0].root / "captioned"
+    shutil.copytree(tiny_suite / "images", pack_root / "images")
+    pack = own_labels(extract(params, "pairs", backbone, pack_root / "cache"))
+    texts = load_captions(params, "pairs")
+    prompts = encode_descriptions(encoder, texts, pack.train.paths)
+
+    def build(setting, names, draws):
+        assert (draws.sort(dim=1).values == torch.arange(len(pack.train))).all()
+        return Retriever(encoder.dim, setting.variant, backbone.logit_scale, params.seeds, prompts)
+
+    train_plan(params, "aape", pack, backbone, build, texts)
+    evaluation = Evaluation(params, "pairs", pack, backbone, encoder)
+    evaluation.retrieval()
+    assert {row["protocol"] for row in evaluation.rows} == {"retrieval"}
+    sizes = {(row["method"], row["subset"]): row["n_test"] for row in evaluation.rows}
+    assert sizes == {("zero_shot", "image_to_text"): 12, ("zero_shot", "text_to_image"): 24,
+                     ("aape", "image_to_text"): 12, ("aape", "text_to_image"): 24}
 
 
 def test_prompts_are_scored_without_descriptions_unless_the_variant_reads_them(trained):

@@ -43,6 +43,10 @@ def faulty(tmp_path):
                                       "'lambda_text'?"),
     ("dualpt.studies.neither.alpa", 1, "dualpt.studies.neither.alpa: unknown key; did you mean "
                                        "'alpha'?"),
+    ("aape.few_shot.lambda", 1, "aape.few_shot.lambda: unknown key; did you mean "
+                                "'lambda_distill'?"),
+    ("captioned.pairs.caption", "x", "captioned.pairs.caption: unknown key; did you mean "
+                                     "'captions'?"),
     ("llm.n_reply", 2, "llm.n_reply: unknown key; did you mean 'n_replies'?"),
     ("llm.price", {"prompts": 1}, "llm.price.prompts: unknown key; did you mean 'prompt'?"),
     ("backbone.weights", "x", "backbone.weights: unknown key; did you mean 'pretrained'?"),
@@ -79,6 +83,14 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("dualpt.study_datasets", ["shape"], "dualpt.study_datasets: 'shape' is not a dataset; did you "
                                          "mean 'shapes'?"),
     ("dualpt.study_shots", [3], "dualpt.schedule.epochs: no number of epochs for 3 shots"),
+    ("aape.few_shot.aggregator", "max", "aape.few_shot.aggregator: input should be 'attention', "
+                                        "'mean', 'random' or 'mlp' (found 'max')"),
+    ("aape.study_shots", [1], "aape.study_shots: base-to-new is trained with base_to_new_shots = 2 "
+                              "alone (found [1])"),
+    ("captioned", {"shapes": {"images": "a", "captions": "b"}}, "captioned.shapes: there is a "
+                                                                "dataset of that name"),
+    ("aape.schedule.epochs", {2: 1}, "aape.schedule.epochs: no number of epochs for 1 shot, as "
+                                     "captioned needs"),
     ("shots", [1, 5], "coop.schedule.epochs: no number of epochs for 5 shots"),
 ])
 def test_wrong_value_is_named(faulty, key, value, message):

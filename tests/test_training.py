@@ -12,8 +12,23 @@ from torch.nn import functional as F
 from promptstudy.clip.text import TextEncoder
 from promptstudy.files import load_tensors
 from promptstudy.methods.coop import CoOp
-from promptstudy.params import ContextParams, CoOpParams, DuAlPTParams, Schedule
-from promptstudy.training import count_epochs, epoch_batches, kept, learning_rate, plan, train
+from promptstudy.params import (
+    AAPEParams,
+    ContextParams,
+    CoOpParams,
+    DuAlPTParams,
+    Schedule,
+    Setting,
+)
+from promptstudy.training import (
+    count_epochs,
+    epoch_batches,
+    kept,
+    learned_by,
+    learning_rate,
+    plan,
+    train,
+)
 
 NAMES = ["cat", "great white shark", "dog", "cat (felis)"]
 
@@ -204,11 +219,27 @@ def test_the_plan_lists_every_setting_once():
     few, study = ContextParams(), ContextParams(n_ctx=4)
     coop_params = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few, base_to_new=study,
                              studies=[study, few], study_datasets=["a"], study_shots=[1, 16])
-    params = SimpleNamespace(coop=coop_params, shots=[1, 2], base_to_new_shots=16)
+    params = SimpleNamespace(coop=coop_params, shots=[1, 2], base_to_new_shots=16, captioned={})
     main = ["few_shot/M16/1", "few_shot/M16/2", "base_to_new/M4/16"]
     assert [setting.key for setting in plan(params, "coop", "b")] == main
     assert [setting.key for setting in plan(params, "coop", "a")] == [
         *main, "few_shot/M4/1", "few_shot/M4/16", "few_shot/M16/16"]
+
+
+def test_retrieval_is_in_the_plan_of_a_method_that_has_it_and_is_all_of_captions():
+    block = AAPEParams(schedule=Schedule(epochs={1: 1}), studies={"k": {"k": 1}},
+                       study_protocol="base_to_new", study_datasets=["a"], study_shots=[16])
+    params = SimpleNamespace(aape=block, shots=[1], base_to_new_shots=16, captioned={"pairs": 0})
+    assert [setting.key for setting in plan(params, "aape", "a")] == [
+        "few_shot/attention/1", "base_to_new/attention/16", "retrieval/attention/16",
+        "base_to_new/k/16"]
+    assert [setting.key for setting in plan(params, "aape", "pairs")] == ["retrieval/attention/1"]
+
+
+def test_what_a_setting_learned_is_found_by_its_key():
+    setting = Setting("few_shot", ContextParams(n_ctx=4), 1)
+    tensors = {"few_shot/M4/1/contexts": 1, "few_shot/M4/16/contexts": 2, "few_shot/M4/1/losses": 3}
+    assert learned_by(tensors, setting) == {"contexts": 1, "losses": 3}
 
 
 def test_named_studies_change_the_main_variant():
@@ -216,7 +247,7 @@ def test_named_studies_change_the_main_variant():
         few_shot={"context": {"n_ctx": 4}, "alpha": 2}, schedule=Schedule(epochs={1: 1}),
         base_to_new={"n_prompts": 2}, study_datasets=["a"], study_shots=[1],
         studies={"neither": {"alpha": 0}, "N1": {"n_prompts": 1}})
-    params = SimpleNamespace(dualpt=block, shots=[1, 2], base_to_new_shots=16)
+    params = SimpleNamespace(dualpt=block, shots=[1, 2], base_to_new_shots=16, captioned={})
     main = ["few_shot/N4-M4/1", "few_shot/N4-M4/2", "base_to_new/N2-M16/16"]
     assert [setting.key for setting in plan(params, "dualpt", "b")] == main
     assert [setting.key for setting in plan(params, "dualpt", "a")] == [

@@ -6,6 +6,7 @@ from .evaluation import DESCRIPTIONS_ALONE
 from .results import (
     average_over_datasets,
     base_to_new_table,
+    harmonic_mean,
     main_rows,
     over_seeds,
     shots_label,
@@ -20,7 +21,8 @@ def claims(frame, params):
     of a paper does not say itself is marked as inferred.
     """
     verdicts = [*_few_shot(frame, params), *_base_to_new(frame), *_variants(frame, params),
-                *_dualpt(frame, params), *_dualpt_variants(frame, params)]
+                *_dualpt(frame, params), *_dualpt_variants(frame, params),
+                *_aape(frame, params), *_aape_gains(frame, params), *_aape_variants(frame, params)]
     return pd.DataFrame(verdicts, columns=["claim", "measured", "verdict"])
 
 
@@ -62,7 +64,7 @@ def _base_to_new(frame):
            f"base: zero-shot {before['base']:.1f}, CoOp {after['base']:.1f}",
            _verdict(after["base"] > before["base"]))
     per_dataset = base_to_new_table(frame)["new"].unstack("method")
-    names = [name for name in frame["dataset"].unique()]
+    names = per_dataset.index.get_level_values("dataset").unique().drop("average")
     change = {name: (per_dataset.loc[name, "coop"].dropna().iloc[0]
                      - per_dataset.loc[name, "zero_shot"].dropna().iloc[0]) for name in names}
     loses = [name for name in names if change[name] < 0]
@@ -171,6 +173,91 @@ def _dualpt_variants(frame, params):
     hurts = [mean("shuffled", count) < mean(main, count) for count in shots]
     yield ("Descriptions of other classes hurt DuAl-PT (inferred)",
            listing(own=main, others="shuffled"), _verdict(all(hurts), any(hurts)))
+
+
+def _aape(frame, params):
+    summary = _few_shot_summary(frame, params)
+    shots = sorted(params.shots)
+    ours, coop = summary.loc["aape"], summary.loc["coop"]
+    ahead = [count for count in shots if ours.loc[count, "mean"] > coop.loc[count, "mean"]]
+    yield ("AAPE beats CoOp at every number of shots",
+           "; ".join(f"{count}: AAPE {_cell(ours.loc[count])}, CoOp {_cell(coop.loc[count])}"
+                     for count in shots), _verdict(ahead == shots, bool(ahead)))
+    average = base_to_new_table(main_rows(frame, params)).loc["average"].reset_index("variant")
+    ours, coop, before = (average.loc[method] for method in ("aape", "coop", "zero_shot"))
+    yield ("AAPE beats CoOp on new classes",
+           f"new: AAPE {ours['new']:.1f}, CoOp {coop['new']:.1f}, zero-shot {before['new']:.1f}; "
+           f"base: AAPE {ours['base']:.1f}, CoOp {coop['base']:.1f}",
+           _verdict(ours["new"] > coop["new"]))
+
+
+def _aape_gains(frame, params):
+    """Claims about where AAPE gains on zero-shot CLIP: in which images, and in retrieval."""
+    rows = average_over_datasets(frame[frame["protocol"] == "typicality"])
+    means = rows.groupby(["method", "subset"])["value"].mean()
+    gains = means["aape"] - means["zero_shot"]
+    yield ("AAPE gains most on images that are not typical of their class",
+           "gain by quarter, the least typical first: "
+           + ", ".join(f"{gain:+.1f}" for gain in gains),
+           _verdict(gains.iloc[0] == gains.max(), gains.iloc[0] > gains.iloc[-1]))
+    rows = average_over_datasets(frame[frame["protocol"] == "retrieval"]
+                                 .query("metric == 'recall@1'").assign(shots=0))
+    means = rows.groupby(["subset", "method"])["value"].mean().unstack()
+    better = means["aape"] > means["zero_shot"]
+    yield ("AAPE improves retrieval (here of class descriptions, for the most part)",
+           "recall@1, " + "; ".join(
+               f"{direction.replace('_', ' ')}: zero-shot {line['zero_shot']:.1f}, "
+               f"AAPE {line['aape']:.1f}" for direction, line in means.iterrows()),
+           _verdict(better.all(), better.any()))
+
+
+def _aape_variants(frame, params):
+    """Claims about AAPE's parts, over the datasets of its studies, in base-to-new."""
+    block = params.aape
+    rows = frame[(frame["method"] == "aape") & (frame["protocol"] == "base_to_new")
+                 & frame["dataset"].isin(block.study_datasets)]
+    if block.study_protocol != "base_to_new" or rows.empty:
+        return
+    runs = rows.pivot_table(index=["variant", "seed"], columns="subset", values="value")
+    runs["H"] = harmonic_mean(runs["base"], runs["new"])
+    main, studies = block.base_to_new.label, block.studies
+
+    def row(variant, subset="H"):
+        values = runs.loc[variant, subset]
+        return {"mean": values.mean(), "std": values.std(ddof=0)}
+
+    def listing(variants, subset="H"):
+        return f"{subset}: " + ", ".join(f"{name} {_cell(row(variant, subset))}"
+                                         for name, variant in variants.items())
+
+    others = [name for name, variant in studies.items() if variant.aggregator != "attention"]
+    if others:
+        better = [row(main)["mean"] > row(other)["mean"] for other in others]
+        yield ("AAPE's attention beats other aggregators",
+               listing({"attention": main} | {name: name for name in others}),
+               _verdict(all(better), any(better)))
+    without = [name for name, variant in studies.items() if not variant.lambda_distill]
+    if without:
+        pair = {"with": main, "without": without[0]}
+        helps = [row(main, subset)["mean"] > row(without[0], subset)["mean"]
+                 for subset in ("base", "new")]
+        yield ("AAPE's distillation helps on base and on new classes",
+               "; ".join(listing(pair, subset) for subset in ("base", "new")),
+               _verdict(all(helps), any(helps)))
+    weights = {variant.lambda_distill: name for name, variant in studies.items()
+               if variant.lambda_distill not in (0, block.base_to_new.lambda_distill)}
+    if weights:
+        pairs = [(weight, row(main), row(name)) for weight, name in weights.items()]
+        weights |= {block.base_to_new.lambda_distill: main}
+        yield ("AAPE does not depend much on the weight of its distillation",
+               listing({f"{weight:g}": weights[weight] for weight in sorted(weights)}),
+               _verdict(*_equal(pairs)))
+    counts = {variant.k: name for name, variant in studies.items() if variant.k}
+    if counts:
+        counts = {str(k): counts[k] for k in sorted(counts)} | {"all": main}
+        values = [row(variant)["mean"] for variant in counts.values()]
+        yield ("AAPE improves with the number of reference prompts", listing(counts),
+               _verdict(pd.Series(values).is_monotonic_increasing, values[-1] > values[0]))
 
 
 def _equal(pairs):

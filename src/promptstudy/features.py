@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .clip.backbone import load_backbone
 from .clip.image_features import encode_images, pool_grid, training_view
+from .datasets.captions import load_captioned
 from .datasets.images import check_images, load_image
 from .datasets.packs import FeaturePack, compact, images_sha256, listing
 from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset
@@ -111,7 +112,8 @@ def extract(params, name, backbone, cache):
     the same features up to rounding. Raises `DatasetError` for a dataset or images that cannot be
     used.
     """
-    dataset, folder = load_dataset(params, name), image_folder(params, name)
+    load = load_captioned if name in params.captioned else load_dataset
+    dataset, folder = load(params, name), image_folder(params, name)
     digests = check_images(dataset, folder)
     listed = listing(dataset, digests)
     origin = _settings(params, name, backbone) | {

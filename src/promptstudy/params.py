@@ -51,6 +51,18 @@ class DatasetParams(Block):
         None, description="CoOp split JSON, relative to data_root (to params.yaml with a leading "
                           "./); null: one folder a class, split 50/20/30 by a fixed seed")
     template: str = Field("a photo of a {}.", description="hand-crafted prompt; {} is the class")
+    human: str | None = Field(
+        None, description="sentences that people wrote about its classes, relative to data_root: "
+                          "{class: [sentence, ...]} in JSON, or Grocery Store's classes.csv")
+
+
+class CaptionedParams(Block):
+    """A dataset of images with sentences of their own instead of classes, for retrieval."""
+
+    images: str = Field(description="folder of images, relative to data_root")
+    captions: str = Field(
+        description='relative to data_root: {"image": path, "captions": [sentence, ...]} a line, '
+                    "or Karpathy's JSON of COCO or Flickr30k (see `datasets.captions`)")
 
 
 class FeatureParams(Block):
@@ -99,7 +111,7 @@ class ContextParams(Block):
 class Setting(NamedTuple):
     """One row of a method's plan; its runs, one a seed, are trained together."""
 
-    protocol: str  # few_shot or base_to_new
+    protocol: str  # few_shot, base_to_new or retrieval
     variant: Block  # has a `label`
     shots: int
 
@@ -273,6 +285,7 @@ class Params(Block):
     base_to_new_shots: Positive = 16
     seeds: list[Annotated[int, Field(ge=0)]]
     datasets: Annotated[dict[str, DatasetParams], Field(min_length=1)]
+    captioned: dict[str, CaptionedParams] = {}
     features: FeatureParams = FeatureParams()
     llm: LLMParams
     coop: CoOpParams
@@ -389,9 +402,17 @@ def _cross_check(params):
             if name not in params.datasets:
                 faults.append(f"{method}.study_datasets: {name!r} is not a dataset"
                               + _nearest(name, params.datasets))
+        if block.study_protocol == "base_to_new" and \
+                {*block.study_shots} - {params.base_to_new_shots}:
+            faults.append(f"{method}.study_shots: base-to-new is trained with base_to_new_shots = "
+                          f"{params.base_to_new_shots} alone (found {block.study_shots})")
         needed = {*params.shots, params.base_to_new_shots, *block.study_shots}
         for shots in sorted(needed - set(block.schedule.epochs)):
             faults.append(f"{method}.schedule.epochs: no number of epochs for {shots} shots")
+    if params.captioned and 1 not in params.aape.schedule.epochs:
+        faults.append("aape.schedule.epochs: no number of epochs for 1 shot, as captioned needs")
+    for name in params.captioned.keys() & params.datasets.keys():
+        faults.append(f"captioned.{name}: there is a dataset of that name; rename one")
     for name in params.llm.corpora:
         if name not in params.datasets:
             faults.append(f"llm.corpora: {name!r} is not a dataset"

@@ -9,7 +9,7 @@ from .files import written_whole
 from .results import METHODS, average_over_datasets, base_to_new_table, over_seeds, shots_label
 
 COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e",
-                              "#0b5fa5"], strict=True))
+                              "#0b5fa5", "#d98a00"], strict=True))
 sns.set_theme(style="ticks", context="notebook", font_scale=0.9,
               rc={"axes.grid": True, "grid.color": "#e6eaee", "axes.spines.top": False,
                   "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 150,
@@ -66,10 +66,13 @@ def few_shot(frame):
 
 
 def base_to_new(frame):
-    """Base and new accuracy of every method, a panel for the mean and for every dataset."""
+    """Base and new accuracy of every method, a panel for the mean and for every dataset.
+
+    Every method needs to be there with one variant (see `results.main_rows`).
+    """
     summary = base_to_new_table(frame).reset_index()
     runs = over_seeds(frame[frame["protocol"] == "base_to_new"])
-    datasets = ["average", *dict.fromkeys(frame["dataset"])]
+    datasets = ["average", *dict.fromkeys(runs["dataset"])]
     methods = [method for method in METHODS if method in set(summary["method"])]
     width = 0.8 / len(methods)
     figure, axes = _grid(len(datasets))
@@ -116,6 +119,57 @@ def studies(frame, method, variants):
         axis.invert_yaxis()
         axis.set(title=dataset, xlabel="top-1 accuracy (%)")
         axis.legend(fontsize=8)
+    return figure
+
+
+def base_to_new_studies(frame, method, variants):
+    """Base and new accuracy of a method's variants and their harmonic mean.
+
+    A panel for every dataset that has all of the variants; bars are the deviation over seeds.
+    """
+    rows = frame[(frame["method"] == method) & frame["variant"].isin(variants)]
+    table = base_to_new_table(rows).reset_index().query("dataset != 'average'")
+    spread = over_seeds(rows[rows["protocol"] == "base_to_new"]).set_index(
+        ["dataset", "variant", "subset"])["std"]
+    count = table.groupby("dataset")["variant"].size()
+    datasets = count.index[count == len(variants)]
+    figure, axes = _grid(len(datasets), columns=3, size=(5.2, 1 + 0.32 * len(variants)))
+    for axis, dataset in zip(axes, datasets, strict=True):
+        panel = table[table["dataset"] == dataset].set_index("variant").loc[variants]
+        for column, colour in (("base", "#8f6fb0"), ("new", "#3a9a78"), ("H", "#1d2733")):
+            widths = [spread.get((dataset, variant, column), 0) for variant in variants]
+            axis.errorbar(panel[column], range(len(variants)), xerr=widths, capsize=2.5,
+                          fmt="D" if column == "H" else "o", color=colour, label=column)
+        axis.set_yticks(range(len(variants)), variants)
+        axis.invert_yaxis()
+        axis.set(title=dataset, xlabel="top-1 accuracy (%)")
+        axis.legend(fontsize=8)
+    return figure
+
+
+def typicality(frame):
+    """What each method gains on zero-shot CLIP in every quarter of the test images by typicality.
+
+    A panel for the mean over datasets and for every dataset; quarter 1 is the least typical.
+    """
+    rows = frame[frame["protocol"] == "typicality"]
+    summary = over_seeds(pd.concat([average_over_datasets(rows), rows]))
+    datasets = list(dict.fromkeys(summary["dataset"]))
+    figure, axes = _grid(len(datasets), sharey=False)
+    for axis, dataset in zip(axes, datasets, strict=True):
+        panel = summary[summary["dataset"] == dataset].set_index("subset")
+        before = panel.loc[panel["method"] == "zero_shot", "mean"]
+        for method in dict.fromkeys(panel["method"]):
+            if method != "zero_shot":
+                line = panel[panel["method"] == method]
+                axis.errorbar(line.index.str[-1], line["mean"] - before, yerr=line["std"],
+                              marker="o", markersize=4, capsize=2.5, color=COLOURS[method],
+                              label=METHODS[method])
+        axis.axhline(0, color=COLOURS["zero_shot"], linestyle="--")
+        axis.set(title="mean over datasets" if dataset == "average" else dataset,
+                 xlabel="quarter by typicality (1: least typical)", ylabel="gain (points)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
@@ -208,8 +262,32 @@ def attention_maps(maps, titles, pictures=None):
     return figure
 
 
-def example_predictions(examples, images=None):
-    """Draw the classes that two classifiers rank highest for a few images, as bars.
+def sentence_weights(weights, sentences, titles, pictures=None, width=90):
+    """Draw how much each sentence of an image counts: a row an image, a bar a sentence.
+
+    weights: a list of [K]; sentences: as many lists of K texts, cut to `width` characters; titles:
+    one an image; pictures: the images themselves, or None.
+    """
+    figure, axes = plt.subplots(len(weights), 2 if pictures else 1, squeeze=False,
+                                layout="constrained", figsize=(11, 0.5 + 1.6 * len(weights)),
+                                width_ratios=[1, 6] if pictures else None)
+    for row, (shares, texts) in enumerate(zip(weights, sentences, strict=True)):
+        axis = axes[row, -1]
+        bars = axis.barh(range(len(texts)), shares, color=COLOURS["aape"])
+        axis.bar_label(bars, labels=[text if len(text) <= width else f"{text[:width]}..."
+                                     for text in texts], padding=3, fontsize=8)
+        axis.axvline(1 / len(texts), color="#1d2733", linewidth=0.8)
+        axis.set(xlim=(0, 3), ylim=(len(texts) - 0.4, -0.6), xticks=[], yticks=[])
+        axis.set_title(titles[row], fontsize=9, loc="left")
+        axis.grid(visible=False)
+        if pictures:
+            axes[row, 0].imshow(pictures[row])
+            axes[row, 0].axis("off")
+    return figure
+
+
+def example_predictions(examples, images=None, after="CoOp"):
+    """Draw the classes that zero-shot CLIP and `after` rank highest for a few images, as bars.
 
     examples: dicts with `path`, `truth` and `before`, `after` = lists of (class name, percent);
     images: the pictures themselves, or None where only their features are at hand.
@@ -235,7 +313,8 @@ def example_predictions(examples, images=None):
         axes[row, -2].set_title(f"{example['path']} ({example['truth']})", fontsize=8.5,
                                 loc="left", color="#5b6875")
         axes[row, -1].set_title("", fontsize=8.5)
-    figure.suptitle("zero-shot CLIP (left) and CoOp (right); the right class is green", fontsize=10)
+    figure.suptitle(f"zero-shot CLIP (left) and {after} (right); the right class is green",
+                    fontsize=10)
     return figure
 
 

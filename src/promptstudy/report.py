@@ -21,6 +21,7 @@ PAGES = {
     "02_features": "features, few-shot draws and zero-shot geometry",
     "03_coop": "CoOp: the prompt, the loss, the schedule, training, what was learned",
     "04_dualpt": "DuAl-PT: optimal transport, the two alignments, training, what prompts look at",
+    "06_aape": "AAPE: reference prompts, what the aggregator picks, training, retrieval",
     "07_evaluate": "scores on test images, classes that gain and lose, example predictions",
     "08_figures": "the figures of this page and the papers' claims"}
 
@@ -40,7 +41,8 @@ def write_report(params):
         "index.html", suite=params.suite, backbone=backbone, seeds=seeds,
         about=params.about_backbone, few_shot=_few_shot_tables(results),
         base_to_new=_html(_base_to_new(results), 3), base_to_new_shots=params.base_to_new_shots,
-        claims=_html(claims(results, params), 3), pages=_pages(params),
+        retrieval=_html(_retrieval(main), 3), claims=_html(claims(results, params), 3),
+        pages=_pages(params),
         captions={
             "few_shot": "Accuracy against labelled images per class; error bars are the standard "
                         f"deviation over seeds. Stage figures; {scope}.",
@@ -49,7 +51,11 @@ def write_report(params):
             "studies": "Context length, class-specific contexts, place of the class name, initial "
                        f"words. Stage figures; {scope}.",
             "dualpt_studies": "DuAl-PT without its alignments, with other numbers of prompts, "
-                              f"other descriptions and uniform plans. Stage figures; {scope}."},
+                              f"other descriptions and uniform plans. Stage figures; {scope}.",
+            "aape_studies": "AAPE with other aggregators, without its distillation or with other "
+                            f"weights of it, and with fewer prompts. Stage figures; {scope}.",
+            "typicality": "Gain on zero-shot CLIP by how close an image is to the mean of its "
+                          f"class's training images. Stage figures; {scope}."},
         provenance=_provenance(params))
     write_text(reports / "index.html", page)
     tables = [_markdown(_few_shot(main, "average")),
@@ -59,7 +65,8 @@ def write_report(params):
 
 
 def _few_shot_tables(results):
-    names = {"average": "Mean over datasets"} | {name: name for name in results["dataset"].unique()}
+    datasets = results[results["protocol"] == "few_shot"]["dataset"].unique()
+    names = {"average": "Mean over datasets"} | {name: name for name in datasets}
     return [(title, _html(_few_shot(results, name), 2)) for name, title in names.items()]
 
 
@@ -87,6 +94,16 @@ def _base_to_new(results):
     wide["method"] = wide["method"].map(METHODS)
     wide = wide.rename(columns={"mean_of_h": "mean of H"})
     return wide.astype(object).where(wide.notna(), "")
+
+
+def _retrieval(results):
+    """Recall of every method's retrieval, a column for each rank, in both directions."""
+    rows = over_seeds(results[results["protocol"] == "retrieval"])
+    rows["direction"] = rows["subset"].str.replace("_", " ")
+    rows["method"] = rows["method"].map(METHODS)
+    ranks = sorted(rows["metric"].unique(), key=lambda metric: int(metric.split("@")[1]))
+    wide = rows.pivot(index=["dataset", "direction", "method"], columns="metric", values="mean")
+    return wide[ranks].rename_axis(columns=None).reset_index()
 
 
 def _html(frame, text_columns):
