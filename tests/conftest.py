@@ -61,7 +61,7 @@ dualpt:
   study_shots: [1]
 aape:
   few_shot: {heads: 4}
-  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8, lr: 0.3}
   studies:
     identity: {agg_values: identity}
     mean: {aggregator: mean}

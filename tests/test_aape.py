@@ -307,6 +307,8 @@ def test_the_number_of_prompts_is_cut_to_k(prompts, batch):
     for run, label in ((0, 0), (0, 2)):  # classes with four prompts and with one
         expected = F.normalize(prompts.features[label, :min(2, COUNTS[label])].mean(dim=0), dim=0)
         torch.testing.assert_close(method.summary(batch)[run, label], expected)
+    assert prompts.first(2).weights.tolist() == [[.5, .5], [.5, .5], [1, 0], [.5, .5], [.5, .5]]
+    assert torch.equal(prompts.first().weights, prompts.weights)
 
 
 def test_heads_that_do_not_divide_the_features_are_refused(prompts):

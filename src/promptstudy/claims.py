@@ -199,7 +199,7 @@ def _aape_gains(frame, params):
     yield ("AAPE gains most on images that are not typical of their class",
            "gain by quarter, the least typical first: "
            + ", ".join(f"{gain:+.1f}" for gain in gains),
-           _verdict(gains.iloc[0] == gains.max(), gains.iloc[0] > gains.iloc[-1]))
+           _verdict(gains.iloc[0] > gains.iloc[1:].max(), gains.iloc[0] > gains.iloc[-1]))
     rows = average_over_datasets(frame[frame["protocol"] == "retrieval"]
                                  .query("metric == 'recall@1'").assign(shots=0))
     means = rows.groupby(["subset", "method"])["value"].mean().unstack()
@@ -257,7 +257,7 @@ def _aape_variants(frame, params):
         counts = {str(k): counts[k] for k in sorted(counts)} | {"all": main}
         values = [row(variant)["mean"] for variant in counts.values()]
         yield ("AAPE improves with the number of reference prompts", listing(counts),
-               _verdict(pd.Series(values).is_monotonic_increasing, values[-1] > values[0]))
+               _verdict(values == sorted(set(values)), values[-1] > values[0]))
 
 
 def _equal(pairs):

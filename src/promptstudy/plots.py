@@ -159,9 +159,9 @@ def typicality(frame):
     for axis, dataset in zip(axes, datasets, strict=True):
         panel = summary[summary["dataset"] == dataset].set_index("subset")
         before = panel.loc[panel["method"] == "zero_shot", "mean"]
-        for method in dict.fromkeys(panel["method"]):
-            if method != "zero_shot":
-                line = panel[panel["method"] == method]
+        for method in METHODS:
+            line = panel[panel["method"] == method]
+            if method != "zero_shot" and not line.empty:
                 axis.errorbar(line.index.str[-1], line["mean"] - before, yerr=line["std"],
                               marker="o", markersize=4, capsize=2.5, color=COLOURS[method],
                               label=METHODS[method])

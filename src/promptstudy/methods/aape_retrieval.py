@@ -31,11 +31,11 @@ class Retriever(AAPE):
         right = (batch.labels[:, :, None] == labels[:, None]) & real
         scores = self.logit_scale * images @ captions.mT
         of_images = _shared(scores.masked_fill(~real, -torch.inf), right, dim=2).mean(dim=-1)
-        of_captions = (_shared(scores, right, dim=1) * real[:, 0]).sum(dim=-1) / real.sum((1, 2))
+        of_captions = _shared(scores, right, dim=1).sum(dim=-1) / real.sum(dim=(1, 2))
         return (of_images + of_captions) / 2
 
 
 def _shared(scores, right, dim):
-    """Cross-entropies along `dim` whose target is spread evenly over the right ones."""
+    """Cross-entropies along `dim` whose target is spread evenly over the right ones; 0 for none."""
     shares = scores.log_softmax(dim=dim).masked_fill(~right, 0)
     return -shares.sum(dim=dim) / right.sum(dim=dim).clamp(min=1)
