@@ -32,18 +32,20 @@ from promptstudy.results import harmonic_mean
 from promptstudy.training import train, training_draws
 
 CHANGES = {
-    "none": {}, "lr 0.01": {"lr": 0.01}, "lr 0.02": {"lr": 0.02}, "lr 0.1": {"lr": 0.1},
-    "mu 10": {"mu": 10.0}, "reward nce": {"reward": "nce"},
-    "reward clipscore": {"reward": "clipscore"}, "identity": {"agg_values": "identity"},
-    "mean": {"aggregator": "mean"}, "lambda 0": {"lambda_distill": 0.0},
-    "lambda 5": {"lambda_distill": 5.0}, "gen d/4": {"gen_hidden": 64},
-    "gen residual": {"gen_residual": True}, "proj linear": {"proj": "linear"}}
+    "none": {}, "lr 0.003": {"lr": 0.003}, "lr 0.01": {"lr": 0.01}, "lr 0.1": {"lr": 0.1},
+    "mu 10": {"mu": 10.0}, "identity": {"agg_values": "identity"},
+    "identity, mu 10": {"agg_values": "identity", "mu": 10.0}, "mean": {"aggregator": "mean"},
+    "reward nce": {"reward": "nce"}, "reward clipscore": {"reward": "clipscore"},
+    "lambda 0": {"lambda_distill": 0.0}, "lambda 5": {"lambda_distill": 5.0},
+    "gen d/4": {"gen_hidden": 64}, "gen residual": {"gen_residual": True},
+    "proj linear": {"proj": "linear"}}
 
 
 def scores(params, pack, backbone, templates, prompts, setting, schedule):
     """Return rows of the validation accuracies of one setting: `subset`, mean and std.
 
-    Subsets are `all`, or `base` and `new`, the halves of the base classes.
+    Subsets are `all`, or `base` and `new`, the halves of the base classes. `other_aape` is the
+    accuracy when every image gets the AAPE of another: whether the classifier listens to it.
     """
     draws, names = training_draws(params, pack, setting)
     classes = {"all": range(len(names))}
@@ -59,10 +61,15 @@ def scores(params, pack, backbone, templates, prompts, setting, schedule):
     for subset, labels in classes.items():
         images = torch.isin(pack.val.labels, torch.tensor(labels))
         scored = Classifier(templates[labels], **common).restore(method.state_dict())
-        accuracy = top1(scored.predict(F.normalize(pack.val.features[images], dim=-1)),
-                        pack.val.labels[images] - labels[0])
-        rows.append({"subset": subset, "val_accuracy": round(accuracy.mean().item(), 2),
-                     "std": round(accuracy.std(correction=0).item(), 2)})
+        features, right = pack.val.features[images], pack.val.labels[images] - labels[0]
+        features = F.normalize(features, dim=-1).expand(len(params.seeds), -1, -1)
+        with torch.no_grad():
+            aape = scored.generate(features)
+            own, other = (top1(scored.logits(features, each).argmax(dim=-1), right)
+                          for each in (aape, aape.roll(len(right) // 2, dims=1)))
+        rows.append({"subset": subset, "val_accuracy": round(own.mean().item(), 2),
+                     "std": round(own.std(correction=0).item(), 2),
+                     "other_aape": round(other.mean().item(), 2)})
     return rows
 
 

@@ -58,7 +58,8 @@ def linear(layer, x, run):
 
 
 def mlp(layers, x, run):
-    return linear(layers.second, F.gelu(linear(layers.first, x, run)), run)
+    scale = DIM ** 0.5
+    return linear(layers.second, F.gelu(linear(layers.first, scale * x, run)), run) / scale
 
 
 def plain_summary(aggregator, options, run, image, prompts):
@@ -84,7 +85,7 @@ def plain_summary(aggregator, options, run, image, prompts):
 
 def plain_parts(method, options, prompts, batch, run):
     """p and p^a [B, d] of one run."""
-    p = F.normalize(mlp(method.generator, DIM ** 0.5 * batch.features[run], run), dim=-1)
+    p = F.normalize(mlp(method.generator, batch.features[run], run), dim=-1)
     own = [prompts.features[label, :COUNTS[label]] for label in batch.labels[run]]
     pa = [plain_summary(method.aggregator, options, run, image, each)
           for image, each in zip(batch.features[run], own, strict=True)]
@@ -165,8 +166,8 @@ def test_attention_starts_as_the_mean_prompt_and_runs_start_differently(prompts,
 
 
 def test_layers_begin_as_torch_s_own():
-    ours = MLP([torch.Generator().manual_seed(1)], 300, 200, 100)
-    for layer, size_in, size_out in ((ours.first, 300, 200), (ours.second, 200, 100)):
+    ours = MLP([torch.Generator().manual_seed(1)], 150, 200, inputs=2)
+    for layer, size_in, size_out in ((ours.first, 300, 200), (ours.second, 200, 150)):
         theirs = nn.Linear(size_in, size_out)
         for mine, reference in ((layer.weight, theirs.weight), (layer.bias, theirs.bias)):
             assert mine.abs().max() <= reference.abs().max() * 1.05

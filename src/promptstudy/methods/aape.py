@@ -36,7 +36,7 @@ class AAPE(nn.Module):
         super().__init__()
         self.variant, self.logit_scale = variant, logit_scale
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.generator = MLP(generators, dim, variant.gen_hidden or dim, dim,
+        self.generator = MLP(generators, dim, variant.gen_hidden or dim,
                              zero=variant.gen_residual)
         self.projection = PROJECTIONS[variant.proj](generators, dim)
         if prompts is not None:
@@ -54,8 +54,7 @@ class AAPE(nn.Module):
 
     def generate(self, features):
         """Return the AAPE p [R, B, d] of normalised image features [R, B, d]."""
-        # at the norm that initial weights expect; at norm 1, h would start and stay a constant
-        generated = self.generator(features * features.shape[-1] ** 0.5)
+        generated = self.generator(features)
         if self.variant.gen_residual:
             generated = generated + features
         return F.normalize(generated, dim=-1)

@@ -79,7 +79,7 @@ class Perceptron(nn.Module):
 
     def __init__(self, generators, dim):
         super().__init__()
-        self.mlp = MLP(generators, dim, dim, dim, zero=True)
+        self.mlp = MLP(generators, dim, hidden=dim, zero=True)
 
     def forward(self, images, prompts, weights):
         mean = torch.einsum("rbk,rbkd->rbd", weights, prompts)

@@ -6,7 +6,6 @@ Every projection starts as w = x, so that AAPE starts as zero-shot CLIP.
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .stacked import MLP
@@ -20,7 +19,7 @@ class ResidualMLP(nn.Module):
 
     def __init__(self, generators, dim):
         super().__init__()
-        self.mlp = MLP(generators, 2 * dim, dim, dim, zero=True)
+        self.mlp = MLP(generators, dim, hidden=dim, inputs=2, zero=True)
 
     def forward(self, prompts, vectors):
         """Return w [R, B, d] of pairs of AAPE and vector, [R, B, d] both."""
@@ -33,13 +32,12 @@ class ResidualMLP(nn.Module):
         What is behind it needs every pair: images are taken in pieces, and a large batch's pairs
         are computed again for the gradient rather than kept.
         """
-        of_prompt, of_class = self.mlp.first.weight.chunk(2, dim=1)
+        of_prompt, of_class = (self.mlp.scale * self.mlp.first.weight).chunk(2, dim=1)
         first = prompts @ of_prompt
         second = torch.baddbmm(self.mlp.first.bias[:, None], classes, of_class)
 
         def piece(images, first):
-            weights = classes[:, None] + self.mlp.second(F.gelu(first[:, :, None]
-                                                                + second[:, None]))
+            weights = classes[:, None] + self.mlp.output(first[:, :, None] + second[:, None])
             return torch.einsum("rbd,rbcd->rbc", images, weights) / weights.norm(dim=-1)
 
         per_image = classes.numel()

@@ -25,15 +25,25 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """R perceptrons: linear, GELU, linear (which starts from 0 if `zero`)."""
+    """R perceptrons of features of size `dim`: linear, GELU, linear (from 0 at first if `zero`).
 
-    def __init__(self, generators, size_in, hidden, size_out, zero=False):
+    The input is one normalised feature, or `inputs` of them side by side. Layers expect features of
+    norm sqrt(dim), so they are scaled on the way in and back on the way out; at norm 1, GELU would
+    be as good as linear and the output as good as constant.
+    """
+
+    def __init__(self, generators, dim, hidden, inputs=1, zero=False):
         super().__init__()
-        self.first = Linear(generators, size_in, hidden)
-        self.second = Linear(generators, hidden, size_out, zero=zero)
+        self.scale = dim ** 0.5
+        self.first = Linear(generators, inputs * dim, hidden)
+        self.second = Linear(generators, hidden, dim, zero=zero)
 
     def forward(self, x):
-        return self.second(F.gelu(self.first(x)))
+        return self.output(self.first(self.scale * x))
+
+    def output(self, hidden):
+        """Return the output [..., dim] of what the first layer gave."""
+        return self.second(F.gelu(hidden)) / self.scale
 
 
 def _draw(generators, size_in, shape, zero):
