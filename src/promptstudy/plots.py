@@ -273,11 +273,13 @@ def sentence_weights(weights, sentences, titles, pictures=None, width=90):
                                 width_ratios=[1, 6] if pictures else None)
     for row, (shares, texts) in enumerate(zip(weights, sentences, strict=True)):
         axis = axes[row, -1]
-        bars = axis.barh(range(len(texts)), shares, color=COLOURS["aape"])
-        axis.bar_label(bars, labels=[text if len(text) <= width else f"{text[:width]}..."
-                                     for text in texts], padding=3, fontsize=8)
+        axis.barh(range(len(texts)), shares, color=COLOURS["aape"])
         axis.axvline(1 / len(texts), color="#1d2733", linewidth=0.8)
-        axis.set(xlim=(0, 3), ylim=(len(texts) - 0.4, -0.6), xticks=[], yticks=[])
+        end = max(max(shares), 1 / len(texts))
+        for place, text in enumerate(texts):
+            axis.text(1.05 * end, place, text if len(text) <= width else f"{text[:width]}...",
+                      va="center", fontsize=8)
+        axis.set(xlim=(0, 4 * end), ylim=(len(texts) - 0.4, -0.6), xticks=[], yticks=[])
         axis.set_title(titles[row], fontsize=9, loc="left")
         axis.grid(visible=False)
         if pictures:
