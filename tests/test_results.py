@@ -198,6 +198,17 @@ def test_claims_about_aape_follow_the_numbers(suite):
     assert verdicts["AAPE's distillation helps on base and on new classes"] == "does not hold"
 
 
+def test_a_gain_within_the_spread_over_seeds_is_mixed(suite):
+    frame = made_up(suite)
+    ours = (frame["method"] == "dualpt") & (frame["protocol"] == "few_shot")
+    claim = "DuAl-PT beats CoOp at every number of shots"
+    for spread, verdict in ((0.1, "holds"), (30.0, "mixed")):
+        wider = frame.copy()
+        wider.loc[ours & (frame["seed"] == 1), "value"] += spread
+        wider.loc[ours & (frame["seed"] == 2), "value"] -= spread
+        assert claims(wider, suite).set_index("claim")["verdict"][claim] == verdict
+
+
 def test_main_rows_leave_out_the_studies(suite):
     frame = made_up(suite)
     main = main_rows(frame, suite)
