@@ -7,8 +7,8 @@ images. Few-shot is scored over all classes. For base-to-new the base classes ar
 trained on the first half, scored on both, so that no choice ever sees a new class. Test images are
 not looked at.
 
-Needs the features and describe stages (`dvc repro features describe`) and writes
-benchmarks/choose_aape.csv when all datasets and changes are run.
+Needs the features and describe stages (`dvc repro features describe`), takes about an hour on two
+cores, and writes benchmarks/choose_aape.csv when all datasets and changes are run.
 """
 
 import argparse
@@ -31,8 +31,9 @@ from promptstudy.params import AAPEVariant, Schedule, Setting, load_params
 from promptstudy.results import harmonic_mean
 from promptstudy.training import train, training_draws
 
+START = {"lr": 0.01}  # what changes are made to
 CHANGES = {
-    "none": {}, "lr 0.003": {"lr": 0.003}, "lr 0.01": {"lr": 0.01}, "lr 0.1": {"lr": 0.1},
+    "none": {}, "lr 0.003": {"lr": 0.003}, "lr 0.03": {"lr": 0.03}, "lr 0.1": {"lr": 0.1},
     "mu 10": {"mu": 10.0}, "identity": {"agg_values": "identity"},
     "identity, mu 10": {"agg_values": "identity", "mu": 10.0}, "mean": {"aggregator": "mean"},
     "reward nce": {"reward": "nce"}, "reward clipscore": {"reward": "clipscore"},
@@ -98,7 +99,8 @@ def main():
         prompts = encode_descriptions(encoder, texts, pack.class_names)
         templates = encoder.encode_templates(pack.class_names, [params.datasets[name].template])
         for setting, title in itertools.product(settings, args.changes.split("|")):
-            variant, schedule = changed(setting, params.aape.schedule, CHANGES[title])
+            variant, schedule = changed(setting, params.aape.schedule,
+                                        START | CHANGES[title])
             for row in scores(params, pack, backbone, templates, prompts, variant, schedule):
                 rows.append({"dataset": name, "protocol": setting.protocol, "shots": setting.shots,
                              "change": title, **row})

@@ -10,8 +10,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .stacked import MLP
 
-PIECE = 2**20  # numbers [R, b, C, d] of a piece of a batch: few enough for the cache
-KEPT = 2**25  # numbers of a whole batch; of larger ones nothing is kept for the gradient
+PIECE = 2**20  # numbers [R, b, C, d] that are computed at once: few enough for the cache
+# numbers of a batch that are kept for the gradient, and, of a larger batch, that are made at once:
+# many, since small blocks of memory that come and go by the hundred leave gaps behind
+KEPT = 2**24
 
 
 class ResidualMLP(nn.Module):
@@ -41,12 +43,11 @@ class ResidualMLP(nn.Module):
             return torch.einsum("rbd,rbcd->rbc", images, weights) / weights.norm(dim=-1)
 
         per_image = classes.numel()
-        size = max(1, PIECE // per_image)
+        again = torch.is_grad_enabled() and per_image * images.shape[1] > KEPT
+        size = max(1, (KEPT if again else PIECE) // per_image)
         pieces = zip(images.split(size, dim=1), first.split(size, dim=1), strict=True)
-        if torch.is_grad_enabled() and per_image * images.shape[1] > KEPT:
-            return torch.cat([checkpoint(piece, *part, use_reentrant=False) for part in pieces],
-                             dim=1)
-        return torch.cat([piece(*part) for part in pieces], dim=1)
+        return torch.cat([checkpoint(piece, *part, use_reentrant=False) if again else piece(*part)
+                          for part in pieces], dim=1)
 
 
 class Linear(nn.Module):
