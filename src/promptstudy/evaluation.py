@@ -7,21 +7,19 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from .clip.descriptions import encode_descriptions
+from .clip.descriptions import encode_descriptions, ensemble_templates, hand_crafted_texts
 from .datasets.splits import base_and_new
 from .files import load_tensors
 from .llm.descriptions import load_descriptions
 from .methods import linear_probe
+from .methods.augmentation import Support, image_prototypes, stand_ins
 from .methods.coop import CoOp
 from .methods.dualpt import DuAlPT
-from .training import origin, plan
+from .methods.dualview import DualView
+from .training import origin, plan, training_draws
 
-# CoOp's prompt ensemble, which a dataset's own template joins.
-ENSEMBLE = ("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.",
-            "a {} in a video game.", "art of the {}.", "a photo of the small {}.")
 # Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
 DESCRIPTIONS_ALONE = "descriptions alone"
-LEARN_FROM_DESCRIPTIONS = ("dualpt",)
 READ_LOCAL_FEATURES = ("dualpt",)
 
 
@@ -92,9 +90,7 @@ class Evaluation:
         The prompt ensemble is CoOp's seven templates and the dataset's own one.
         """
         own = self.params.datasets[self.name].template
-        # a set: where the dataset's template is one of the seven it must not count twice
-        ensemble = sorted({*ENSEMBLE, own})
-        for method, templates in (("zero_shot", [own]), ("ensemble", ensemble)):
+        for method, templates in (("zero_shot", [own]), ("ensemble", ensemble_templates(own))):
             for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
                                      ("base_to_new", "new")):
                 classes = self.encoder.encode_templates(self.names_of(subset), templates)
@@ -127,6 +123,19 @@ class Evaluation:
         predicted = (self.features @ self.descriptions.mean.T).argmax(dim=-1)
         self.add("few_shot", "dualpt", DESCRIPTIONS_ALONE, 0, 0, "all", predicted)
 
+    def view_ensembles(self):
+        """Evaluate ensembles of the dual-view method's two views, which need no other training."""
+        block = self.params.dualview
+        for setting in plan(self.params, "dualview", self.name):
+            if setting.variant not in (block.few_shot, block.base_to_new):
+                continue
+            for subset in subsets(setting.protocol):
+                trained = self.trained("dualview", setting, subset)
+                for weight in block.ensembles:
+                    predictions = trained.predict(self.images_of(subset)[0], weight)
+                    ensemble = setting._replace(variant=setting.variant.ensemble(weight))
+                    self.add_runs("dualview", ensemble, subset, predictions)
+
     def add_runs(self, method, setting, subset, predictions):
         """Add a row for every run of a setting: predictions [R, N]."""
         for seed, predicted in zip(self.params.seeds, predictions, strict=True):
@@ -138,23 +147,70 @@ class Evaluation:
 
         DuAl-PT holds descriptions only if its prediction is to read them (`llm_ensemble`).
         """
-        learned = self.tensors(method)
+        learned = {name.removeprefix(f"{setting.key}/"): tensor for name, tensor
+                   in self.tensors(method).items() if name.startswith(f"{setting.key}/")}
         common = {"encoder": self.encoder, "class_names": self.names_of(subset),
                   "variant": setting.variant, "logit_scale": self.backbone.logit_scale,
-                  "contexts": learned[f"{setting.key}/contexts"]}
+                  "contexts": learned["contexts"]}
         match method:
             case "coop":
                 return CoOp(**common)
+            case "kgcoop" | "prograd":  # which differ from CoOp in their training alone
+                return CoOp(**common | {"variant": setting.variant.context})
             case "dualpt":
                 descriptions = None
                 if setting.variant.llm_ensemble:
                     descriptions = self.descriptions.of(self.classes_of(subset))
                 return DuAlPT(**common, descriptions=descriptions)
+            case "dualview":
+                model = DualView(**common, seeds=self.params.seeds,
+                                 hard=self.hard_view(setting.variant, subset),
+                                 prototypes=self.prototypes(setting, subset))
+                model.load_state_dict(learned, strict=False)  # its network, where it has one
+                return model
+
+    def prototypes(self, setting, subset):
+        """Return the prototypes [R, C, d] that `proto_ctx` makes contexts of, else None.
+
+        New classes have no training images, so stand-ins are made from their names.
+        """
+        if setting.variant.augmentation != "proto_ctx":
+            return None
+        draws, names = training_draws(self.params, self.pack, setting)
+        known = image_prototypes(Support.of(self.pack.train, draws), len(names))
+        if subset != "new":
+            return known
+        new, base = (self.hard_view(setting.variant, s).mean for s in ("new", "base"))
+        return stand_ins(new, known, base)
+
+    def hard_view(self, variant, subset):
+        """Return the hand-crafted view of a subset's classes that a dual-view variant has."""
+        return self.hard_views[variant.hard_view].of(self.classes_of(subset))
+
+    @functools.cached_property
+    def hard_views(self):
+        """All hand-crafted views of all classes, `{view: DescriptionFeatures}`."""
+        return {view: encode_descriptions(self.encoder, texts, self.pack.class_names)
+                for view, texts in self.hand_crafted_texts.items()}
+
+    @functools.cached_property
+    def hand_crafted_texts(self):
+        """Their texts, `{view: {class name: [text, ...]}}`."""
+        return hand_crafted_texts(self.pack.class_names, self.params.datasets[self.name].template,
+                                  self.texts)
 
     @functools.cache  # noqa: B019 -- an Evaluation lives as long as what it caches
     def tensors(self, method):
         """Return what a method's stage learned, refused if made from anything else than now."""
-        texts = self.texts if method in LEARN_FROM_DESCRIPTIONS else None
+        match method:
+            case "dualpt":
+                texts = self.texts
+            case "dualview":
+                texts = self.hand_crafted_texts
+            case "kgcoop" | "prograd":
+                texts = self.hand_crafted_texts["template"]
+            case _:
+                texts = None
         return load_tensors(self.params.artefact(method, self.name),
                             origin(self.params, method, self.pack, self.backbone, texts))[0]
 

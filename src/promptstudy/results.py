@@ -8,7 +8,8 @@ COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "sho
            "subset", "metric", "value", "n_test")
 KEY = COLUMNS[:-2]
 METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
-           "linear_probe": "Linear probe", "coop": "CoOp", "dualpt": "DuAl-PT"}
+           "linear_probe": "Linear probe", "coop": "CoOp", "kgcoop": "KgCoOp",
+           "prograd": "ProGrad", "dualpt": "DuAl-PT", "dualview": "Dual-view"}
 
 
 def table(rows):
@@ -44,7 +45,7 @@ def main_rows(frame, params):
     """Return the rows of every method's main variant in each protocol, without the studies."""
     main = {(method, protocol): getattr(block, protocol).label
             for method, block in params.methods.items()
-            for protocol in ("few_shot", "base_to_new")}
+            for protocol in ("few_shot", "base_to_new") if getattr(block, protocol)}
     keys = zip(frame["method"], frame["protocol"], frame["variant"], strict=True)
     return frame[[variant == main.get((method, protocol), variant)
                   for method, protocol, variant in keys]]

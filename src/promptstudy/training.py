@@ -31,7 +31,8 @@ class Batch(NamedTuple):
 def plan(params, method, dataset):
     """Return every `Setting` of a method that the suite trains on a dataset, each once."""
     block = getattr(params, method)
-    settings = [Setting("few_shot", block.few_shot, shots) for shots in params.shots]
+    few_shot = params.shots if block.few_shot else ()
+    settings = [Setting("few_shot", block.few_shot, shots) for shots in few_shot]
     settings.append(Setting("base_to_new", block.base_to_new, params.base_to_new_shots))
     if dataset in block.study_datasets:
         settings += [Setting(block.study_protocol, variant, shots)
