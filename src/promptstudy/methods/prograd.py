@@ -33,7 +33,7 @@ class ProGrad(CoOp):
         gradients = [torch.autograd.grad(loss.sum(), self.contexts, retain_graph=True)[0]
                      for loss in (task, general)]
         linear = (self.contexts * without_conflict(*gradients, self.weight)).flatten(1).sum(dim=1)
-        return task.detach() + linear - linear.detach()
+        return task.detach() + (linear - linear.detach())
 
 
 def without_conflict(task, general, weight):
