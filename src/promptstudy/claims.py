@@ -4,12 +4,16 @@ import pandas as pd
 
 from .evaluation import DESCRIPTIONS_ALONE
 from .results import (
+    METHODS,
     average_over_datasets,
     base_to_new_table,
+    complete_rows,
     main_rows,
     over_seeds,
     shots_label,
 )
+
+CLOSE = 3.0  # points of accuracy within which one method is called close to another
 
 
 def claims(frame, params):
@@ -19,8 +23,9 @@ def claims(frame, params):
     top-1 accuracy in percent, written as mean ± standard deviation over seeds. What the abstract
     of a paper does not say itself is marked as inferred.
     """
-    verdicts = [*_few_shot(frame, params), *_base_to_new(frame), *_variants(frame, params),
-                *_dualpt(frame, params), *_dualpt_variants(frame, params)]
+    verdicts = [*_few_shot(frame, params), *_base_to_new(frame, params), *_variants(frame, params),
+                *_dualpt(frame, params), *_dualpt_variants(frame, params),
+                *_dualview(frame, params), *_dualview_variants(frame, params)]
     return pd.DataFrame(verdicts, columns=["claim", "measured", "verdict"])
 
 
@@ -55,16 +60,17 @@ def _few_shot_summary(frame, params):
     return over_seeds(average_over_datasets(main)).set_index(["method", "shots"])
 
 
-def _base_to_new(frame):
-    average = base_to_new_table(frame).loc["average"].reset_index().set_index("method")
+def _base_to_new(frame, params):
+    table = base_to_new_table(main_rows(frame, params))
+    average = table.loc["average"].droplevel("variant")
     before, after = average.loc["zero_shot"], average.loc["coop"]
     yield ("CoOp gains on the classes it was trained on",
            f"base: zero-shot {before['base']:.1f}, CoOp {after['base']:.1f}",
            _verdict(after["base"] > before["base"]))
-    per_dataset = base_to_new_table(frame)["new"].unstack("method")
+    per_dataset = table["new"].droplevel("variant").unstack("method")
     names = [name for name in frame["dataset"].unique()]
-    change = {name: (per_dataset.loc[name, "coop"].dropna().iloc[0]
-                     - per_dataset.loc[name, "zero_shot"].dropna().iloc[0]) for name in names}
+    change = {name: per_dataset.loc[name, "coop"] - per_dataset.loc[name, "zero_shot"]
+              for name in names}
     loses = [name for name in names if change[name] < 0]
     yield ("CoOp loses on new classes (CoCoOp's critique)",
            f"new: zero-shot {before['new']:.1f}, CoOp {after['new']:.1f} ("
@@ -126,7 +132,7 @@ def _dualpt(frame, params):
     yield ("DuAl-PT beats CoOp at every number of shots",
            "; ".join(f"{count}: DuAl-PT {_cell(ours.loc[count])}, CoOp {_cell(coop.loc[count])}"
                      for count in shots), _verdict(ahead == shots, bool(ahead)))
-    average = base_to_new_table(frame).loc["average"].reset_index().set_index("method")
+    average = base_to_new_table(main_rows(frame, params)).loc["average"].droplevel("variant")
     ours, coop = average.loc["dualpt"], average.loc["coop"]
     yield ("DuAl-PT beats CoOp on new classes",
            f"new: DuAl-PT {ours['new']:.1f}, CoOp {coop['new']:.1f}; base: DuAl-PT "
@@ -171,6 +177,65 @@ def _dualpt_variants(frame, params):
     hurts = [mean("shuffled", count) < mean(main, count) for count in shots]
     yield ("Descriptions of other classes hurt DuAl-PT (inferred)",
            listing(own=main, others="shuffled"), _verdict(all(hurts), any(hurts)))
+
+
+def _dualview(frame, params):
+    main = main_rows(frame[frame["protocol"] == "base_to_new"], params)
+    h = base_to_new_table(main).loc["average"].droplevel("variant")["H"]
+    halves = over_seeds(average_over_datasets(main)).set_index(["subset", "method"])
+    base, new = halves.loc["base"], halves.loc["new"]
+    lost = base.loc["coop", "mean"] - base.loc["dualview", "mean"]
+    yield (f"The dual-view method is close to CoOp on base classes (less than {CLOSE:g} points "
+           "below)",
+           f"base: dual-view {_cell(base.loc['dualview'])}, CoOp {_cell(base.loc['coop'])}",
+           _verdict(lost < CLOSE))
+    lost = new.loc["zero_shot", "mean"] - new.loc["dualview", "mean"]
+    yield (f"The dual-view method is close to zero-shot CLIP on new classes (less than {CLOSE:g} "
+           "points below) or above it",
+           f"new: dual-view {_cell(new.loc['dualview'])}, zero-shot "
+           f"{new.loc['zero_shot', 'mean']:.1f}, CoOp {_cell(new.loc['coop'])}",
+           _verdict(lost < CLOSE))
+    others = ("zero_shot", "coop", "kgcoop", "prograd")
+    ahead = [h["dualview"] > h[method] for method in others]
+    yield ("The dual-view method has a higher H than zero-shot CLIP, CoOp, KgCoOp and ProGrad "
+           "(inferred)", f"H: dual-view {h['dualview']:.1f}; " + ", ".join(
+               f"{METHODS[method]} {h[method]:.1f}" for method in others),
+           _verdict(all(ahead), any(ahead)))
+
+
+def _dualview_variants(frame, params):
+    """Claims about the dual-view method's parts, over the datasets of its studies."""
+    block = params.dualview
+    variants = block.base_to_new_labels
+    rows = complete_rows(frame, "dualview", "base_to_new", variants)
+    if not {"CE only", "MI only", "aug only"} <= set(variants) or rows.empty:
+        return
+    table = base_to_new_table(rows).loc["average"].droplevel("method")
+    seeds = over_seeds(average_over_datasets(rows)).set_index(["variant", "subset"])
+
+    def listing(**variants):
+        return "; ".join(f"{name}: base {_cell(seeds.loc[variant, 'base'])}, new "
+                         f"{_cell(seeds.loc[variant, 'new'])}, H {table.loc[variant, 'H']:.1f}"
+                         for name, variant in variants.items())
+
+    without, mi, aug, both = (table.loc[variant] for variant in
+                              ("CE only", "MI only", "aug only", block.base_to_new.label))
+    better, kept = mi["new"] > without["new"], mi["base"] > without["base"] - CLOSE
+    yield (f"Mutual information raises accuracy on new classes, at less than {CLOSE:g} points on "
+           "base classes (inferred)", listing(without="CE only", alone="MI only"),
+           _verdict(better and kept, better))
+    yield ("Augmentation raises accuracy on new classes (inferred)",
+           listing(without="CE only", alone="aug only"), _verdict(aug["new"] > without["new"]))
+    best = [both["H"] > part["H"] for part in (mi, aug)]
+    yield ("Mutual information and augmentation together have the highest H (inferred)",
+           listing(both=block.base_to_new.label, information="MI only", augmentation="aug only"),
+           _verdict(all(best), any(best)))
+    for weight in block.ensembles:
+        ensemble = block.base_to_new.ensemble(weight)
+        yield (f"The ensemble of both views (a = {weight:g}) has a higher H than a = "
+               f"{block.base_to_new.ensemble_a:g} (inferred)",
+               listing(ensemble=ensemble.label, main=block.base_to_new.label),
+               _verdict(table.loc[ensemble.label, "H"] > both["H"]))
 
 
 def _equal(pairs):

@@ -269,6 +269,25 @@ class DualViewParams(NamedStudies):
         [0.5], description="with these ensemble_a the main variants are scored too")
     studies: dict[str, DualViewVariant] = {}
 
+    @property
+    def base_to_new_labels(self):
+        """Names of all variants with results base to new: the main one, its ensembles, studies."""
+        main, *studies = (variant.label for variant in self._base_to_new_variants)
+        return [main, *(self.base_to_new.ensemble(a).label for a in self.ensembles), *studies]
+
+    @property
+    def lambda_curve(self):
+        """Which base-to-new variants differ in lambda_mi alone: {label: lambda_mi}, rising."""
+        main = self.base_to_new
+        curve = {v.label: v.lambda_mi for v in self._base_to_new_variants
+                 if v.model_copy(update={"lambda_mi": main.lambda_mi, "name": main.name}) == main}
+        return dict(sorted(curve.items(), key=lambda item: item[1]))
+
+    @property
+    def _base_to_new_variants(self):
+        studies = self.study_variants if self.study_protocol == "base_to_new" else []
+        return [self.base_to_new, *studies]
+
 
 class PriceParams(Block):
     """What the endpoint charges, in US dollars per million tokens; 0: nothing."""

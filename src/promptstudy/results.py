@@ -51,6 +51,16 @@ def main_rows(frame, params):
                   for method, protocol, variant in keys]]
 
 
+def complete_rows(frame, method, protocol, variants):
+    """Return a method's rows of these variants, of the datasets and shots that have them all."""
+    rows = frame[(frame["method"] == method) & (frame["protocol"] == protocol)
+                 & frame["variant"].isin(variants)]
+    for column in ("dataset", "shots"):
+        found = rows.groupby(column)["variant"].nunique()
+        rows = rows[rows[column].isin(found.index[found == len(variants)])]
+    return rows
+
+
 def over_seeds(frame):
     """Return mean and standard deviation over seeds, and their number, of every setting.
 
