@@ -57,7 +57,8 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     reports = project / "reports"
     assert {page.name for page in reports.glob("*.html")} >= {
         "index.html", "01_describe-shapes.html", "02_features-shapes.html",
-        "03_coop-figures.html", "04_dualpt-shapes.html", "07_evaluate.html", "08_figures.html"}
+        "03_coop-figures.html", "04_dualpt-shapes.html", "05_dualview-figures.html",
+        "07_evaluate.html", "08_figures.html"}
     results = read_results(reports / "results.csv")
     assert tuple(results.columns) == COLUMNS
     coop = results[(results["method"] == "coop") & (results["protocol"] == "few_shot")
@@ -66,6 +67,7 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     dualpt = results[(results["method"] == "dualpt") & (results["protocol"] == "few_shot")
                      & (results["variant"] == "N2-M4")]
     assert len(dualpt) == len(coop)
+    assert {"kgcoop", "prograd", "dualview"} <= set(results["method"])
     assert "http" not in (reports / "index.html").read_text().replace("http://www.w3.org", "")
 
 
@@ -82,7 +84,7 @@ def test_forcing_a_stage_gives_the_same_bytes(project):
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("stage", ["features", "coop", "dualpt"])
+@pytest.mark.parametrize("stage", ["features", "coop", "dualpt", "dualview"])
 def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(project, stage):
     made = project / "artefacts" / stage / "shapes.safetensors"
     before = made.read_bytes()
