@@ -7,15 +7,15 @@ several weights. The base classes are halved once more: trained on the first hal
 validation images of both, so that no choice ever sees a new class. Test images are not looked at.
 Every trained dual-view method is scored with several weights of the hand-crafted view (a).
 
-Needs the features and describe stages (`dvc repro features describe`), takes about a quarter of an
-hour on two cores, and writes benchmarks/choose_dualview.csv.
+Needs the features and describe stages (`dvc repro features describe`) and takes about a quarter of
+an hour on two cores. What stands in benchmarks/choose_dualview.csv already is not done again.
 """
 
+from functools import partial
 from pathlib import Path
 
-import pandas as pd
 from torch.nn import functional as F
-from validation import base_to_new_means, changed, halved, scored
+from validation import base_to_new_means, changed, halved, scored, searched
 
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.descriptions import encode_descriptions, hand_crafted_texts
@@ -96,32 +96,28 @@ def kgcoop_scores(params, pack, backbone, encoder, hard, setting, schedule):
     return rows
 
 
-def main():
-    params = load_params()
+def runs(params):
+    """Yield what is searched, as `validation.searched` takes it."""
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
     encoder = TextEncoder(backbone.model, backbone.tokenizer)
-    runs = [(title, dualview_scores, DualViewVariant(context=WORDS), params.dualview.schedule,
-             change) for title, change in CHANGES.items()]
-    runs += [(f"KgCoOp {weight:g}", kgcoop_scores, KgCoOpVariant(context=WORDS),
-              params.kgcoop.schedule, {"weight": weight}) for weight in WEIGHTS]
-    rows = []
+    changes = [(title, dualview_scores, DualViewVariant(context=WORDS), params.dualview.schedule,
+                change) for title, change in CHANGES.items()]
+    changes += [(f"KgCoOp {weight:g}", kgcoop_scores, KgCoOpVariant(context=WORDS),
+                 params.kgcoop.schedule, {"weight": weight}) for weight in WEIGHTS]
     for name in params.datasets:
         pack = FeaturePack.load(params.artefact("features", name))
         sentences = load_descriptions(params, name, pack.class_names).texts
         texts = hand_crafted_texts(pack.class_names, params.datasets[name].template, sentences)
         hard = {view: encode_descriptions(encoder, of, pack.class_names)
                 for view, of in texts.items()}
-        for title, scores, variant, schedule, change in runs:
+        for title, scores, variant, schedule, change in changes:
             setting = Setting("base_to_new", variant, params.base_to_new_shots)
-            for row in scores(params, pack, backbone, encoder, hard,
-                              *changed(setting, schedule, change)):
-                rows.append({"dataset": name, "change": title, **row})
-                print(*rows[-1].values(), sep="\t", flush=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(Path(__file__).with_suffix(".csv"), index=False)
-    means = base_to_new_means(table, ["change", "a"])
-    print(means.sort_values("H", ascending=False).round(1).to_string())
+            yield {"dataset": name, "change": title}, partial(
+                scores, params, pack, backbone, encoder, hard,
+                *changed(setting, schedule, change))
 
 
 if __name__ == "__main__":
-    main()
+    found = searched(Path(__file__).with_suffix(".csv"), runs(load_params()))
+    means = base_to_new_means(found, ["change", "a"]).sort_values("H", ascending=False)
+    print(means.round(1).to_string())

@@ -4,7 +4,7 @@
 
 Trains CoOp on the few-shot draws of each dataset for several learning rates, and scores each on the
 validation images: all classes for few-shot, base classes for base-to-new. New classes and test
-images are not looked at. Needs the features stage (`dvc repro features`), takes about five minutes
+images are not looked at. Needs the features stage (`dvc repro features`), takes about seven minutes
 on two cores, and writes benchmarks/choose_schedule.csv.
 """
 

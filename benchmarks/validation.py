@@ -1,5 +1,6 @@
 """What the searches for settings share: they score on validation images, never on test images."""
 
+import pandas as pd
 import torch
 
 from promptstudy.datasets.splits import base_and_new
@@ -41,6 +42,23 @@ def changed(setting, schedule, change):
     in_variant = {key: value for key, value in change.items() if key not in in_schedule}
     return (setting._replace(variant=setting.variant.model_copy(update=in_variant)),
             schedule.model_copy(update=in_schedule))
+
+
+def searched(path, runs):
+    """Return the table of all `runs`, written to the CSV at `path` after each of them.
+
+    runs: pairs of `{column: value}`, which names a run, and a function that returns its rows; what
+    stands at `path` already is not done again.
+    """
+    tables = [pd.read_csv(path)] if path.exists() else []
+    for key, score in runs:
+        if any((table[list(key)] == pd.Series(key)).all(axis=1).any() for table in tables):
+            continue
+        rows = pd.DataFrame([{**key, **row} for row in score()])
+        print(rows.to_string(header=False, index=False), flush=True)
+        tables.append(rows)
+        pd.concat(tables).to_csv(path, index=False)
+    return pd.concat(tables)
 
 
 def base_to_new_means(table, index):

@@ -192,7 +192,7 @@ def training_curves(losses, learning_rates):
         mean, low, high = values.mean(1), values.min(1).values, values.max(1).values
         left.plot(steps, mean, color=colour, label=label)
         left.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-    left.set(xlabel="share of the training done", ylabel="cross-entropy (nats)",
+    left.set(xlabel="share of the training done", ylabel="loss (nats)",
              title="training loss: mean and range over seeds")
     left.legend(fontsize=8)
     right.plot(learning_rates, color="#0b5fa5")
