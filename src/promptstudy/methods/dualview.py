@@ -66,7 +66,7 @@ class DualView(CoOp):
         """Return L_mi [R] of normalised image features [R, B, d] and the soft view [R, C, d].
 
         `infonce` and `jsd` compare classes, s_c with every text h_c'k at temperature tau_mi; `iic`
-        compares what the two views say of the images, at the model's temperature.
+        compares what s_c and the mean texts h_c say of the images, at the model's temperature.
         """
         if self.variant.estimator == "iic":
             return iic(self._joint(features, soft))
