@@ -179,7 +179,16 @@ def test_claims_about_dualview_follow_the_numbers(suite):
         "The ensemble of both views (a = 0.5) has a higher H than a = 0 (inferred)":
             "does not hold"}
     measured = verdicts["Augmentation raises accuracy on new classes (inferred)"][0]
-    assert measured.startswith("without: base 71.5 ± 0.5, new 41.5 ± 0.5, H 52.5; alone: base 72.5")
+    assert measured.startswith("without: base 71.5 ± 0.5, new 41.5 ± 0.5, H 52.5 ± 0.5; alone")
+    wider = frame.copy()
+    wider.loc[(wider["variant"] == "MI only") & (wider["subset"] == "base"), "value"] += 1
+    for spread, verdict in ((0, "holds"), (10, "mixed")):  # now within 3 points of base accuracy
+        for seed, change in ((1, spread), (2, -spread)):
+            ours = (wider["variant"] == "MI only") & (wider["subset"] == "new")
+            wider.loc[ours & (wider["seed"] == seed), "value"] += change
+        verdicts = claims(wider, suite).set_index("claim")["verdict"]
+        assert verdicts["Mutual information raises accuracy on new classes, at less than 3 points "
+                        "on base classes (inferred)"] == verdict
     worse = frame.copy()
     ours = (worse["method"] == "dualview") & (worse["subset"] == "new")
     worse.loc[ours, "value"] -= 20
@@ -188,6 +197,17 @@ def test_claims_about_dualview_follow_the_numbers(suite):
                     "points below) or above it"] == "does not hold"
     assert verdicts["The dual-view method has a higher H than zero-shot CLIP, CoOp, KgCoOp and "
                     "ProGrad (inferred)"] == "does not hold"
+
+
+def test_a_gain_within_the_spread_over_seeds_is_mixed(suite):
+    frame = made_up(suite)
+    ours = (frame["method"] == "dualpt") & (frame["protocol"] == "few_shot")
+    claim = "DuAl-PT beats CoOp at every number of shots"
+    for spread, verdict in ((0.1, "holds"), (30.0, "mixed")):
+        wider = frame.copy()
+        wider.loc[ours & (frame["seed"] == 1), "value"] += spread
+        wider.loc[ours & (frame["seed"] == 2), "value"] -= spread
+        assert claims(wider, suite).set_index("claim")["verdict"][claim] == verdict
 
 
 def test_main_rows_leave_out_the_studies(suite):
