@@ -17,9 +17,9 @@ BIN = str(Path(sys.executable).parent)
 ENVIRONMENT = {**os.environ, "PATH": BIN + os.pathsep + os.environ["PATH"]}
 
 
-def dvc(project, *arguments):
+def dvc(project, *arguments, environment=ENVIRONMENT):
     """Start a dvc command in a project, in its own session."""
-    return subprocess.Popen(["dvc", *arguments], cwd=project, env=ENVIRONMENT, text=True,
+    return subprocess.Popen(["dvc", *arguments], cwd=project, env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             start_new_session=True)
 
@@ -84,15 +84,36 @@ def test_forcing_a_stage_gives_the_same_bytes(project):
     assert {path: path.read_bytes() for path in before} == before
 
 
+# Python runs this at its start. It holds a stage where it puts the second of its finished pieces
+# in place: a tiny stage would be over before it can be killed half-way.
+HOLD = """
+import os, sys, time
+
+def hold(event, arguments):
+    if event == "os.rename":
+        folder, name = os.path.split(arguments[1])
+        if folder == {folder!r} and any(piece.endswith(".safetensors") and piece != name
+                                        for piece in os.listdir(folder)
+                                        if not piece.startswith(".")):
+            time.sleep(600)
+
+sys.addaudithook(hold)
+"""
+
+
 @pytest.mark.parametrize("stage", ["features", "coop", "dualpt", "dualview"])
-def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(project, stage):
+def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(project, stage,
+                                                                              tmp_path):
     made = project / "artefacts" / stage / "shapes.safetensors"
     before = made.read_bytes()
     shutil.rmtree(project / ".work")
-    killed = dvc(project, "repro", "--force", "--single-item", f"{stage}@shapes")
     half_done = project / ".work" / stage / "shapes"
+    (tmp_path / "sitecustomize.py").write_text(HOLD.format(folder=str(half_done)))
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    killed = dvc(project, "repro", "--force", "--single-item", f"{stage}@shapes",
+                 environment={**ENVIRONMENT, "PYTHONPATH": path})
     deadline = time.monotonic() + 240
-    while not list(half_done.glob("*.safetensors")):  # the first finished piece
+    while not list(half_done.glob("[!.]*.safetensors")):  # the first finished piece
         assert killed.poll() is None, killed.communicate()[0][-4000:]
         assert time.monotonic() < deadline
         time.sleep(0.05)
