@@ -101,9 +101,11 @@ sys.addaudithook(hold)
 """
 
 
-@pytest.mark.parametrize("stage", ["features", "coop", "dualpt", "dualview"])
+# bash becomes the stage's command; Debian's sh stays between DVC and it, and outlives a killed DVC
+@pytest.mark.parametrize("stage, shell", [("features", "/bin/sh"), ("coop", "/bin/bash"),
+                                          ("dualpt", "/bin/sh"), ("dualview", "/bin/bash")])
 def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(project, stage,
-                                                                              tmp_path):
+                                                                              shell, tmp_path):
     made = project / "artefacts" / stage / "shapes.safetensors"
     before = made.read_bytes()
     shutil.rmtree(project / ".work")
@@ -111,7 +113,7 @@ def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(pr
     (tmp_path / "sitecustomize.py").write_text(HOLD.format(folder=str(half_done)))
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     killed = dvc(project, "repro", "--force", "--single-item", f"{stage}@shapes",
-                 environment={**ENVIRONMENT, "PYTHONPATH": path})
+                 environment={**ENVIRONMENT, "PYTHONPATH": path, "SHELL": shell})
     deadline = time.monotonic() + 240
     while not list(half_done.glob("[!.]*.safetensors")):  # the first finished piece
         assert killed.poll() is None, killed.communicate()[0][-4000:]
