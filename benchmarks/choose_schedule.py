@@ -9,16 +9,16 @@ on two cores, and writes benchmarks/choose_schedule.csv.
 """
 
 import itertools
+import math
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch.nn import functional as F
+from validation import scored
 
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.packs import FeaturePack
-from promptstudy.evaluation import top1
 from promptstudy.methods.coop import CoOp
 from promptstudy.params import Setting, load_params
 from promptstudy.training import train, training_draws
@@ -28,13 +28,12 @@ SHOTS = (1, 16)
 
 
 def validation_accuracy(params, pack, backbone, encoder, setting, schedule):
-    """Return the validation accuracy [R] of one setting, over the classes it was trained on."""
+    """Return the validation accuracy of one setting over the classes it was trained on."""
     draws, names = training_draws(params, pack, setting)
     method = CoOp(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds)
     train(method, pack.train, draws, schedule, setting.shots, params.seeds)
-    seen = pack.val.labels < len(names)
-    predicted = method.predict(F.normalize(pack.val.features[seen], dim=-1))
-    return top1(predicted, pack.val.labels[seen])
+    features = F.normalize(pack.val.features, dim=-1)
+    return scored(pack, slice(0, len(names)), lambda images: method.predict(features[images]))
 
 
 def main():
@@ -50,10 +49,8 @@ def main():
         try:
             accuracy = validation_accuracy(params, pack, backbone, encoder, setting, schedule)
         except FloatingPointError:
-            accuracy = torch.full((len(params.seeds),), torch.nan)
-        rows.append({"dataset": name, "setting": setting.key, "lr": lr,
-                     "val_accuracy": round(accuracy.mean().item(), 2),
-                     "std": round(accuracy.std(correction=0).item(), 2)})
+            accuracy = {"val_accuracy": math.nan, "std": math.nan}
+        rows.append({"dataset": name, "setting": setting.key, "lr": lr, **accuracy})
         print(*rows[-1].values(), sep="\t", flush=True)
     table = pd.DataFrame(rows)
     table.to_csv(Path(__file__).with_suffix(".csv"), index=False)

@@ -48,6 +48,8 @@ coop:
   few_shot: {n_ctx: 4}
   base_to_new: {n_ctx: 4}
   schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+kgcoop: {base_to_new: {context: {n_ctx: 4}}, schedule: {epochs: {2: 3}, batch_size: 8}}
+prograd: {base_to_new: {context: {n_ctx: 4}}, schedule: {epochs: {2: 3}, batch_size: 8}}
 dualpt:
   few_shot: {n_prompts: 2, context: {n_ctx: 4}}
   base_to_new: {n_prompts: 2, context: {n_ctx: 4}}
@@ -59,6 +61,18 @@ dualpt:
     shuffled: {descriptions: shuffled}
   study_datasets: [shapes]
   study_shots: [1]
+dualview:
+  few_shot: {context: {n_ctx: 4}}
+  base_to_new: {context: {n_ctx: 4}, hard_view: ensemble}
+  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+  studies:
+    CE only: {lambda_mi: 0, augmentation: none}
+    MI only: {augmentation: none}
+    aug only: {lambda_mi: 0}
+    proto_ctx: {augmentation: proto_ctx}
+  study_protocol: base_to_new
+  study_datasets: [shapes]
+  study_shots: [2]
 aape:
   few_shot: {heads: 4}
   schedule: {epochs: {1: 2, 2: 3}, batch_size: 8, lr: 0.3}

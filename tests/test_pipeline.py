@@ -17,9 +17,9 @@ BIN = str(Path(sys.executable).parent)
 ENVIRONMENT = {**os.environ, "PATH": BIN + os.pathsep + os.environ["PATH"]}
 
 
-def dvc(project, *arguments):
+def dvc(project, *arguments, environment=ENVIRONMENT):
     """Start a dvc command in a project, in its own session."""
-    return subprocess.Popen(["dvc", *arguments], cwd=project, env=ENVIRONMENT, text=True,
+    return subprocess.Popen(["dvc", *arguments], cwd=project, env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             start_new_session=True)
 
@@ -57,8 +57,8 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     reports = project / "reports"
     assert {page.name for page in reports.glob("*.html")} >= {
         "index.html", "01_describe-shapes.html", "02_features-shapes.html",
-        "03_coop-figures.html", "04_dualpt-shapes.html", "06_aape-figures.html",
-        "07_evaluate.html", "08_figures.html"}
+        "03_coop-figures.html", "04_dualpt-shapes.html", "05_dualview-figures.html",
+        "06_aape-figures.html", "07_evaluate.html", "08_figures.html"}
     results = read_results(reports / "results.csv")
     assert tuple(results.columns) == COLUMNS
     coop = results[(results["method"] == "coop") & (results["protocol"] == "few_shot")
@@ -67,6 +67,7 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     dualpt = results[(results["method"] == "dualpt") & (results["protocol"] == "few_shot")
                      & (results["variant"] == "N2-M4")]
     assert len(dualpt) == len(coop)
+    assert {"kgcoop", "prograd", "dualview"} <= set(results["method"])
     assert len(results.query("method == 'aape' and protocol == 'few_shot'")) == len(coop)
     retrieval = results.query("method == 'aape' and protocol == 'retrieval'")
     assert set(retrieval["dataset"]) == {"shapes", "figures", "pairs"}
@@ -87,15 +88,39 @@ def test_forcing_a_stage_gives_the_same_bytes(project):
     assert {path: path.read_bytes() for path in before} == before
 
 
-@pytest.mark.parametrize("stage", ["features", "coop", "dualpt", "aape"])
-def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(project, stage):
+# Python runs this at its start. It holds a stage where it puts the second of its finished pieces
+# in place: a tiny stage would be over before it can be killed half-way.
+HOLD = """
+import os, sys, time
+
+def hold(event, arguments):
+    if event == "os.rename":
+        folder, name = os.path.split(arguments[1])
+        if folder == {folder!r} and any(piece.endswith(".safetensors") and piece != name
+                                        for piece in os.listdir(folder)
+                                        if not piece.startswith(".")):
+            time.sleep(600)
+
+sys.addaudithook(hold)
+"""
+
+
+# bash becomes the stage's command; Debian's sh stays between DVC and it, and outlives a killed DVC
+@pytest.mark.parametrize("stage, shell", [("features", "/bin/sh"), ("coop", "/bin/bash"),
+                                          ("dualpt", "/bin/sh"), ("dualview", "/bin/bash"),
+                                          ("aape", "/bin/sh")])
+def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(project, stage,
+                                                                              shell, tmp_path):
     made = project / "artefacts" / stage / "shapes.safetensors"
     before = made.read_bytes()
     shutil.rmtree(project / ".work")
-    killed = dvc(project, "repro", "--force", "--single-item", f"{stage}@shapes")
     half_done = project / ".work" / stage / "shapes"
+    (tmp_path / "sitecustomize.py").write_text(HOLD.format(folder=str(half_done)))
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    killed = dvc(project, "repro", "--force", "--single-item", f"{stage}@shapes",
+                 environment={**ENVIRONMENT, "PYTHONPATH": path, "SHELL": shell})
     deadline = time.monotonic() + 240
-    while not list(half_done.glob("*.safetensors")):  # the first finished piece
+    while not list(half_done.glob("[!.]*.safetensors")):  # the first finished piece
         assert killed.poll() is None, killed.communicate()[0][-4000:]
         assert time.monotonic() < deadline
         time.sleep(0.05)

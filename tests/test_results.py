@@ -13,6 +13,7 @@ from promptstudy.results import (
     COLUMNS,
     average_over_datasets,
     base_to_new_table,
+    complete_rows,
     harmonic_mean,
     main_rows,
     over_seeds,
@@ -79,17 +80,19 @@ def test_average_h_is_that_of_the_means_and_the_mean_of_h_stands_beside_it():
 def suite(own_suite):
     """A suite with study variants and a made-up results table that its claims can be read from."""
     params_file = own_suite / "params.yaml"
-    params_file.write_text(params_file.read_text().replace("dualpt:", """\
+    params_file.write_text(params_file.read_text().replace("kgcoop:", """\
   studies: [{n_ctx: 4, class_specific: true}, {n_ctx: 4, position: middle}]
   study_datasets: [shapes]
   study_shots: [1, 2]
-dualpt:"""))
+kgcoop:"""))
     return load_params(params_file)
 
 
 PARTS = {"neither": 40, "text only": 45, "local only": 38, "shuffled": 30}
-
-
+# base and new accuracy of CoOp's rivals, of the dual-view method and of its studies
+RIVALS = {"kgcoop": {"w8-M4": (60, 48)}, "prograd": {"w1-M4": (65, 45)},
+          "dualview": {"M4": (68, 48), "M4 a=0.5": (62, 50)}}
+VIEWS = {"CE only": (70, 40), "MI only": (66.5, 47), "aug only": (71, 39), "proto_ctx": (60, 41)}
 AAPE = {"identity": 54, "mean": 56, "no distillation": 50, "lambda 10": 55.5, "1 prompt": 53}
 
 
@@ -135,6 +138,12 @@ def made_up(params, new_after=40.0, gain=5.0):
                      for number in range(1, 5)]
             rows += [row(value, shots=2, seed=seed, subset=subset, protocol="base_to_new",
                          **common) for subset, value in (("base", 70), ("new", new_after))]
+            studied = VIEWS if name in params.dualview.study_datasets else {}
+            rivals = RIVALS | {"dualview": RIVALS["dualview"] | studied}
+            rows += [row(value + seed, method=method, variant=variant, shots=2, seed=seed,
+                         subset=subset, protocol="base_to_new", **common)
+                     for method, variants in rivals.items() for variant, pair in variants.items()
+                     for subset, value in zip(("base", "new"), pair, strict=True)]
         rows += [row(40, method="zero_shot", variant="t", shots=0, seed=0, protocol="typicality",
                      subset=f"quarter {number}", **common) for number in range(1, 5)]
     for name in (*params.datasets, *params.captioned):  # captioned ones have no other rows
@@ -174,11 +183,49 @@ def test_claims_about_dualpt_follow_the_numbers(suite):
         == "mixed"  # at 2 shots, not at 1
 
 
+def test_claims_about_dualview_follow_the_numbers(suite):
+    frame = made_up(suite)
+    verdicts = {claim: (measured, verdict) for claim, measured, verdict
+                in claims(frame, suite).values if "iew" in claim or "nformation" in claim
+                or "ugmentation" in claim}
+    assert {claim: verdict for claim, (_, verdict) in verdicts.items()} == {
+        "The dual-view method is close to CoOp on base classes (less than 3 points below)": "holds",
+        "The dual-view method is close to zero-shot CLIP on new classes (less than 3 points below)"
+        " or above it": "holds",
+        "The dual-view method has a higher H than zero-shot CLIP, CoOp, KgCoOp and ProGrad "
+        "(inferred)": "holds",
+        "Mutual information raises accuracy on new classes, at less than 3 points on base classes "
+        "(inferred)": "mixed",
+        "Augmentation raises accuracy on new classes (inferred)": "does not hold",
+        "Mutual information and augmentation together have the highest H (inferred)": "holds",
+        "The ensemble of both views (a = 0.5) has a higher H than a = 0 (inferred)":
+            "does not hold"}
+    measured = verdicts["Augmentation raises accuracy on new classes (inferred)"][0]
+    assert measured.startswith("without: base 71.5 ± 0.5, new 41.5 ± 0.5, H 52.5 ± 0.5; alone")
+    wider = frame.copy()
+    wider.loc[(wider["variant"] == "MI only") & (wider["subset"] == "base"), "value"] += 1
+    for spread, verdict in ((0, "holds"), (10, "mixed")):  # now within 3 points of base accuracy
+        for seed, change in ((1, spread), (2, -spread)):
+            ours = (wider["variant"] == "MI only") & (wider["subset"] == "new")
+            wider.loc[ours & (wider["seed"] == seed), "value"] += change
+        verdicts = claims(wider, suite).set_index("claim")["verdict"]
+        assert verdicts["Mutual information raises accuracy on new classes, at less than 3 points "
+                        "on base classes (inferred)"] == verdict
+    worse = frame.copy()
+    ours = (worse["method"] == "dualview") & (worse["subset"] == "new")
+    worse.loc[ours, "value"] -= 20
+    verdicts = claims(worse, suite).set_index("claim")["verdict"]
+    assert verdicts["The dual-view method is close to zero-shot CLIP on new classes (less than 3 "
+                    "points below) or above it"] == "does not hold"
+    assert verdicts["The dual-view method has a higher H than zero-shot CLIP, CoOp, KgCoOp and "
+                    "ProGrad (inferred)"] == "does not hold"
+
+
 def test_claims_about_aape_follow_the_numbers(suite):
     verdicts = claims(made_up(suite), suite).set_index("claim")
     assert verdicts["verdict"].filter(like="AAPE").to_dict() == {
         "AAPE beats CoOp at every number of shots": "holds",
-        "AAPE beats CoOp on new classes": "holds",
+        "AAPE beats CoOp on new classes": "holds", "AAPE beats CoOp in H": "holds",
         "AAPE gains most on images that are not typical of their class": "holds",
         "AAPE improves retrieval (here of class descriptions, for the most part)": "holds",
         # 65 and 45 are the main variant's base and new accuracy
@@ -193,6 +240,7 @@ def test_claims_about_aape_follow_the_numbers(suite):
         "AAPE improves retrieval (here of class descriptions, for the most part)"]
     verdicts = claims(made_up(suite, gain=-1.0), suite).set_index("claim")["verdict"]
     for claim in ("AAPE beats CoOp at every number of shots", "AAPE beats CoOp on new classes",
+                  "AAPE beats CoOp in H",
                   "AAPE improves retrieval (here of class descriptions, for the most part)"):
         assert verdicts[claim] == "does not hold"
     assert verdicts["AAPE's distillation helps on base and on new classes"] == "does not hold"
@@ -213,7 +261,18 @@ def test_main_rows_leave_out_the_studies(suite):
     frame = made_up(suite)
     main = main_rows(frame, suite)
     assert set(main["method"]) == set(frame["method"])
-    assert set(main["variant"]) == {"t", "val C", "M4", "N2-M4", "attention"}
+    assert set(main["variant"]) == {"t", "val C", "M4", "N2-M4", "w8-M4", "w1-M4", "attention"}
+    without = frame[~frame["variant"].isin([*VIEWS, *AAPE, "M4 a=0.5"])]
+    assert base_to_new_table(main).equals(base_to_new_table(main_rows(without, suite)))
+
+
+def test_complete_rows_are_those_of_datasets_and_shots_that_have_all_variants(suite):
+    frame = made_up(suite)
+    rows = complete_rows(frame, "dualview", "base_to_new", ["M4", "M4 a=0.5"])
+    assert set(rows["dataset"]) == {"shapes", "figures"} and len(rows) == 2 * 2 * 2 * 2
+    rows = complete_rows(frame, "dualview", "base_to_new", ["M4", *VIEWS])
+    assert set(rows["dataset"]) == {"shapes"} and set(rows["shots"]) == {2}
+    assert complete_rows(frame, "dualview", "base_to_new", ["M4", "another"]).empty
 
 
 def test_index_shows_tables_claims_figures_and_pages(suite):
@@ -232,15 +291,24 @@ def test_figures_show_every_dataset_and_method(suite):
     few_shot = plots.few_shot(main_rows(frame, suite))
     assert [axis.get_title() for axis in few_shot.axes if axis.get_visible()] == [
         "mean over datasets", "figures", "shapes"]
-    bars = plots.base_to_new(main_rows(frame, suite)).axes[0].patches
-    assert len(bars) == 5 * 3  # base, new, H of zero-shot, ensemble, CoOp, DuAl-PT, AAPE
+    main = main_rows(frame, suite)
+    bars = plots.base_to_new(main).axes[0].patches
+    assert len(bars) == 8 * 3  # base, new, H of all methods but the linear probe
+    panels = plots.base_to_new_studies(frame, "dualview", suite.dualview.base_to_new_labels).axes
+    assert [axis.get_title() for axis in panels] == ["mean over datasets", "shapes"]
+    panels = plots.trade_off(frame, main, suite.dualview.lambda_curve).axes
+    assert [axis.get_title() for axis in panels] == ["mean over datasets", "shapes"]
+    curve, *others = panels[1].lines
+    assert [line.get_label() for line in others] == [
+        "Zero-shot CLIP", "Prompt ensemble", "CoOp", "KgCoOp", "ProGrad", "DuAl-PT", "AAPE"]
+    assert curve.get_xydata().tolist() == [[72.5, 40.5], [69.5, 49.5]]  # weights 0 and 1
     studies = plots.studies(frame, "coop", ["M4", "M4-csc", "M4-middle"])
     assert [axis.get_title() for axis in studies.axes] == ["shapes"]
     studies = plots.studies(frame, "dualpt", ["N2-M4", *PARTS])
     assert [axis.get_title() for axis in studies.axes] == ["shapes"]
-    studies = plots.base_to_new_studies(frame, "aape", ["attention", *AAPE])
-    assert [axis.get_title() for axis in studies.axes] == ["shapes"]
-    base, new, _ = (container.lines[0].get_xdata() for container in studies.axes[0].containers)
+    panels = plots.base_to_new_studies(frame, "aape", suite.aape.base_to_new_labels).axes
+    assert [axis.get_title() for axis in panels] == ["mean over datasets", "shapes"]
+    base, new, _ = (container.lines[0].get_xdata() for container in panels[1].containers)
     assert list(base) == [65, *[70] * 5] and list(new) == [45, *(n - 10 for n in AAPE.values())]
     gains = plots.typicality(frame).axes[0].containers[0].lines[0].get_ydata()
     assert list(gains) == [10, 5, 0, -5]

@@ -6,13 +6,17 @@ import pandas as pd
 
 from .evaluation import DESCRIPTIONS_ALONE
 from .results import (
+    METHODS,
     average_over_datasets,
     base_to_new_table,
+    complete_rows,
     harmonic_mean,
     main_rows,
     over_seeds,
     shots_label,
 )
+
+CLOSE = 3.0  # points of accuracy within which one method is called close to another
 
 
 def claims(frame, params):
@@ -23,8 +27,9 @@ def claims(frame, params):
     a comparison have seeds, a difference that is not above the larger deviation is `mixed`. What
     the abstract of a paper does not say itself is marked as inferred.
     """
-    verdicts = [*_few_shot(frame, params), *_base_to_new(frame), *_variants(frame, params),
+    verdicts = [*_few_shot(frame, params), *_base_to_new(frame, params), *_variants(frame, params),
                 *_dualpt(frame, params), *_dualpt_variants(frame, params),
+                *_dualview(frame, params), *_dualview_variants(frame, params),
                 *_aape(frame, params), *_aape_gains(frame, params), *_aape_variants(frame, params)]
     return pd.DataFrame(verdicts, columns=["claim", "measured", "verdict"])
 
@@ -60,21 +65,19 @@ def _few_shot_summary(frame, params):
     return over_seeds(average_over_datasets(main)).set_index(["method", "shots"])
 
 
-def _base_to_new(frame):
-    average = base_to_new_table(frame).loc["average"].reset_index().set_index("method")
+def _base_to_new(frame, params):
+    table = base_to_new_table(main_rows(frame, params))
+    average = table.loc["average"].droplevel("variant")
     before, after = average.loc["zero_shot"], average.loc["coop"]
     yield ("CoOp gains on the classes it was trained on",
            f"base: zero-shot {before['base']:.1f}, CoOp {after['base']:.1f}",
            _verdict(after["base"] > before["base"]))
-    per_dataset = base_to_new_table(frame)["new"].unstack("method")
-    names = per_dataset.index.get_level_values("dataset").unique().drop("average")
-    change = {name: (per_dataset.loc[name, "coop"].dropna().iloc[0]
-                     - per_dataset.loc[name, "zero_shot"].dropna().iloc[0]) for name in names}
-    loses = [name for name in names if change[name] < 0]
+    per_dataset = table["new"].droplevel("variant").unstack("method")
+    change = (per_dataset["coop"] - per_dataset["zero_shot"]).drop("average")
     yield ("CoOp loses on new classes (CoCoOp's critique)",
            f"new: zero-shot {before['new']:.1f}, CoOp {after['new']:.1f} ("
            + ", ".join(f"{name} {points:+.1f}" for name, points in change.items()) + ")",
-           _verdict(len(loses) == len(names), after["new"] < before["new"] or bool(loses)))
+           _verdict((change < 0).all(), after["new"] < before["new"] or (change < 0).any()))
 
 
 def _variants(frame, params):
@@ -108,7 +111,7 @@ def _variants(frame, params):
     pairs = compare(position="middle")
     if pairs:
         yield ("The class name may stand at the end or in the middle: about equal",
-               listing(pairs, "end", "middle"), _verdict(*_equal(pairs)))
+               listing(pairs, "end", "middle"), _verdict(*_equal([pair[1:] for pair in pairs])))
     pairs = compare(n_ctx=4)
     if pairs:
         yield (f"A longer context helps: M={main.n_ctx} over M=4",
@@ -119,7 +122,7 @@ def _variants(frame, params):
         pairs = [(count, summary.loc[("M4", count)], summary.loc[("M4-words", count)])
                  for count in sorted(params.coop.study_shots)]
         yield ("Starting from words or from noise makes no difference",
-               listing(pairs, "noise", "words"), _verdict(*_equal(pairs)))
+               listing(pairs, "noise", "words"), _verdict(*_equal([pair[1:] for pair in pairs])))
 
 
 def _dualpt(frame, params):
@@ -130,7 +133,7 @@ def _dualpt(frame, params):
            "; ".join(f"{count}: DuAl-PT {_cell(ours.loc[count])}, CoOp {_cell(coop.loc[count])}"
                      for count in shots),
            _ahead([(ours.loc[count], coop.loc[count]) for count in shots]))
-    average = base_to_new_table(frame).loc["average"].reset_index().set_index("method")
+    average = base_to_new_table(main_rows(frame, params)).loc["average"].droplevel("variant")
     ours, coop = average.loc["dualpt"], average.loc["coop"]
     yield ("DuAl-PT beats CoOp on new classes",
            f"new: DuAl-PT {ours['new']:.1f}, CoOp {coop['new']:.1f}; base: DuAl-PT "
@@ -174,14 +177,60 @@ def _dualpt_variants(frame, params):
            listing(own=main, others="shuffled"), beats(main, "shuffled"))
 
 
-def _ahead(pairs):
-    """Return the verdict on the first of each pair being better than the second.
+def _dualview(frame, params):
+    summary = _base_to_new_summary(main_rows(frame, params), "method")
+    base, new, h = (summary.loc[subset] for subset in ("base", "new", "H"))
+    lost = base.loc["coop", "mean"] - base.loc["dualview", "mean"]
+    yield (f"The dual-view method is close to CoOp on base classes (less than {CLOSE:g} points "
+           "below)",
+           f"base: dual-view {_cell(base.loc['dualview'])}, CoOp {_cell(base.loc['coop'])}",
+           _verdict(lost < CLOSE))
+    lost = new.loc["zero_shot", "mean"] - new.loc["dualview", "mean"]
+    yield (f"The dual-view method is close to zero-shot CLIP on new classes (less than {CLOSE:g} "
+           "points below) or above it",
+           f"new: dual-view {_cell(new.loc['dualview'])}, zero-shot "
+           f"{new.loc['zero_shot', 'mean']:.1f}, CoOp {_cell(new.loc['coop'])}",
+           _verdict(lost < CLOSE))
+    others = ("zero_shot", "coop", "kgcoop", "prograd")
+    yield ("The dual-view method has a higher H than zero-shot CLIP, CoOp, KgCoOp and ProGrad "
+           "(inferred)", f"H: dual-view {_cell(h.loc['dualview'])}; " + ", ".join(
+               f"{METHODS[method]} {_cell(h.loc[method])}" for method in others),
+           _ahead([(h.loc["dualview"], h.loc[method]) for method in others]))
 
-    It holds if all differences are above the spread over seeds, and is mixed if some are above 0.
-    """
-    gains = [(a["mean"] - b["mean"], max(a["std"], b["std"])) for a, b in pairs]
-    return _verdict(all(gain > spread for gain, spread in gains),
-                    any(gain > 0 for gain, _ in gains))
+
+def _dualview_variants(frame, params):
+    """Claims about the dual-view method's parts, over the datasets of its studies."""
+    block = params.dualview
+    main, variants = block.base_to_new.label, block.base_to_new_labels
+    rows = complete_rows(frame, "dualview", "base_to_new", variants)
+    if not {"CE only", "MI only", "aug only"} <= set(variants) or rows.empty:
+        return
+    summary = _base_to_new_summary(rows, "variant")
+
+    def beats(variant, *others, subset):
+        return _ahead([(summary.loc[subset, variant], summary.loc[subset, other])
+                       for other in others])
+
+    def listing(**variants):
+        return "; ".join(f"{name}: " + ", ".join(
+            f"{subset} {_cell(summary.loc[subset, variant])}" for subset in ("base", "new", "H"))
+            for name, variant in variants.items())
+
+    lost = summary.loc[("base", "CE only"), "mean"] - summary.loc[("base", "MI only"), "mean"]
+    better = beats("MI only", "CE only", subset="new")
+    yield (f"Mutual information raises accuracy on new classes, at less than {CLOSE:g} points on "
+           "base classes (inferred)", listing(without="CE only", alone="MI only"),
+           better if lost < CLOSE or better == "does not hold" else "mixed")
+    yield ("Augmentation raises accuracy on new classes (inferred)",
+           listing(without="CE only", alone="aug only"), beats("aug only", "CE only", subset="new"))
+    yield ("Mutual information and augmentation together have the highest H (inferred)",
+           listing(both=main, information="MI only", augmentation="aug only"),
+           beats(main, "MI only", "aug only", subset="H"))
+    for weight in block.ensembles:
+        ensemble = block.base_to_new.ensemble(weight).label
+        yield (f"The ensemble of both views (a = {weight:g}) has a higher H than a = "
+               f"{block.base_to_new.ensemble_a:g} (inferred)",
+               listing(ensemble=ensemble, main=main), beats(ensemble, main, subset="H"))
 
 
 def _aape(frame, params):
@@ -192,12 +241,12 @@ def _aape(frame, params):
            "; ".join(f"{count}: AAPE {_cell(ours.loc[count])}, CoOp {_cell(coop.loc[count])}"
                      for count in shots),
            _ahead([(ours.loc[count], coop.loc[count]) for count in shots]))
-    average = base_to_new_table(main_rows(frame, params)).loc["average"].reset_index("variant")
-    ours, coop, before = (average.loc[method] for method in ("aape", "coop", "zero_shot"))
-    yield ("AAPE beats CoOp on new classes",
-           f"new: AAPE {ours['new']:.1f}, CoOp {coop['new']:.1f}, zero-shot {before['new']:.1f}; "
-           f"base: AAPE {ours['base']:.1f}, CoOp {coop['base']:.1f}",
-           _verdict(ours["new"] > coop["new"]))
+    summary = _base_to_new_summary(main_rows(frame, params), "method")
+    for subset, name in (("new", "on new classes"), ("H", "in H")):
+        ours, coop = (summary.loc[subset, method] for method in ("aape", "coop"))
+        yield (f"AAPE beats CoOp {name}",
+               f"{subset}: AAPE {_cell(ours)}, CoOp {_cell(coop)}, zero-shot "
+               f"{summary.loc[(subset, 'zero_shot'), 'mean']:.1f}", _ahead([(ours, coop)]))
 
 
 def _aape_gains(frame, params):
@@ -223,52 +272,73 @@ def _aape_gains(frame, params):
 def _aape_variants(frame, params):
     """Claims about AAPE's parts, over the datasets of its studies, in base-to-new."""
     block = params.aape
-    rows = frame[(frame["method"] == "aape") & (frame["protocol"] == "base_to_new")
-                 & frame["dataset"].isin(block.study_datasets)]
+    rows = complete_rows(frame, "aape", "base_to_new", block.base_to_new_labels)
     if block.study_protocol != "base_to_new" or rows.empty:
         return
-    runs = rows.pivot_table(index=["variant", "seed"], columns="subset", values="value")
-    runs["H"] = harmonic_mean(runs["base"], runs["new"])
+    summary = _base_to_new_summary(rows, "variant")
     main, studies = block.base_to_new.label, block.studies
 
-    def row(variant, subset="H"):
-        values = runs.loc[variant, subset]
-        return {"mean": values.mean(), "std": values.std(ddof=0)}
+    def pairs(*pairs, subset="H"):
+        return [(summary.loc[subset, a], summary.loc[subset, b]) for a, b in pairs]
 
-    def listing(variants, subset="H"):
-        return f"{subset}: " + ", ".join(f"{name} {_cell(row(variant, subset))}"
-                                         for name, variant in variants.items())
+    def listing(variants, *subsets):
+        return "; ".join(f"{subset}: " + ", ".join(
+            f"{name} {_cell(summary.loc[subset, variant])}" for name, variant in variants.items())
+            for subset in subsets)
 
     others = [name for name, variant in studies.items() if variant.aggregator != "attention"]
     if others:
         yield ("AAPE's attention beats other aggregators",
-               listing({"attention": main} | {name: name for name in others}),
-               _ahead([(row(main), row(other)) for other in others]))
-    without = [name for name, variant in studies.items() if not variant.lambda_distill]
+               listing({"attention": main} | {name: name for name in others}, "H"),
+               _ahead(pairs(*[(main, other) for other in others])))
+    without = next((name for name, v in studies.items() if not v.lambda_distill), None)
     if without:
-        pair = {"with": main, "without": without[0]}
         yield ("AAPE's distillation helps on base and on new classes",
-               "; ".join(listing(pair, subset) for subset in ("base", "new")),
-               _ahead([(row(main, subset), row(without[0], subset)) for subset in ("base", "new")]))
+               listing({"with": main, "without": without}, "base", "new"),
+               _ahead([pair for subset in ("base", "new")
+                       for pair in pairs((main, without), subset=subset)]))
     weights = {variant.lambda_distill: name for name, variant in studies.items()
                if variant.lambda_distill not in (0, block.base_to_new.lambda_distill)}
     if weights:
-        pairs = [(weight, row(main), row(name)) for weight, name in weights.items()]
-        weights |= {block.base_to_new.lambda_distill: main}
+        close = _equal(pairs(*[(main, name) for name in weights.values()]))
+        weights[block.base_to_new.lambda_distill] = main
         yield ("AAPE does not depend much on the weight of its distillation",
-               listing({f"{weight:g}": weights[weight] for weight in sorted(weights)}),
-               _verdict(*_equal(pairs)))
+               listing({f"{weight:g}": weights[weight] for weight in sorted(weights)}, "H"),
+               _verdict(*close))
     counts = {variant.k: name for name, variant in studies.items() if variant.k}
     if counts:
         counts = {str(k): counts[k] for k in sorted(counts)} | {"all": main}
-        rising = [(row(more), row(less)) for less, more in itertools.pairwise(counts.values())]
-        yield ("AAPE improves with the number of reference prompts", listing(counts),
-               _ahead(rising))
+        rising = [(more, less) for less, more in itertools.pairwise(counts.values())]
+        yield ("AAPE improves with the number of reference prompts", listing(counts, "H"),
+               _ahead(pairs(*rising)))
+
+
+def _base_to_new_summary(frame, by):
+    """Means and deviations over seeds of base, new and H, averaged over datasets.
+
+    Index: subset, then method or variant. As in `base_to_new_table`, H is that of the means.
+    """
+    rows = average_over_datasets(frame[frame["protocol"] == "base_to_new"])
+    runs = rows.pivot_table(index=[by, "seed"], columns="subset", values="value")
+    runs["H"] = harmonic_mean(runs["base"], runs["new"])
+    means, deviations = runs.groupby(by).mean(), runs.groupby(by).std(ddof=0)
+    means["H"] = harmonic_mean(means["base"], means["new"])
+    return pd.DataFrame({"mean": means.T.stack(), "std": deviations.T.stack()})
+
+
+def _ahead(pairs):
+    """Return the verdict on the first of each pair being better than the second.
+
+    It holds if all differences are above the spread over seeds, and is mixed if some are above 0.
+    """
+    gains = [(a["mean"] - b["mean"], max(a["std"], b["std"])) for a, b in pairs]
+    return _verdict(all(gain > spread for gain, spread in gains),
+                    any(gain > 0 for gain, _ in gains))
 
 
 def _equal(pairs):
     """Whether all, and whether some, differences lie within a point or the spread over seeds."""
-    close = [abs(a["mean"] - b["mean"]) <= max(1.0, a["std"], b["std"]) for _, a, b in pairs]
+    close = [abs(a["mean"] - b["mean"]) <= max(1.0, a["std"], b["std"]) for a, b in pairs]
     return all(close), any(close)
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from .clip.descriptions import encode_descriptions
+from .clip.descriptions import encode_descriptions, ensemble_templates, hand_crafted_texts
 from .datasets.captions import load_captions
 from .datasets.splits import base_and_new
 from .files import load_tensors
@@ -15,18 +15,16 @@ from .llm.descriptions import load_descriptions, load_references
 from .methods import linear_probe
 from .methods.aape import Classifier
 from .methods.aape_retrieval import Retriever
+from .methods.augmentation import Support, image_prototypes, stand_ins
 from .methods.coop import CoOp
 from .methods.dualpt import DuAlPT
+from .methods.dualview import DualView
 from .params import Setting
 from .retrieval import recalls
-from .training import learned_by, origin, plan
+from .training import learned_by, origin, plan, training_draws
 
-# CoOp's prompt ensemble, which a dataset's own template joins.
-ENSEMBLE = ("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.",
-            "a {} in a video game.", "art of the {}.", "a photo of the small {}.")
 # Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
 DESCRIPTIONS_ALONE = "descriptions alone"
-LEARN_FROM_DESCRIPTIONS = ("dualpt", "aape")
 READ_LOCAL_FEATURES = ("dualpt",)
 
 
@@ -130,9 +128,7 @@ class Evaluation:
         The prompt ensemble is CoOp's seven templates and the dataset's own one.
         """
         own = self.params.datasets[self.name].template
-        # a set: where the dataset's template is one of the seven it must not count twice
-        ensemble = sorted({*ENSEMBLE, own})
-        for method, templates in (("zero_shot", [own]), ("ensemble", ensemble)):
+        for method, templates in (("zero_shot", [own]), ("ensemble", ensemble_templates(own))):
             for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
                                      ("base_to_new", "new")):
                 classes = self.encoder.encode_templates(self.names_of(subset), templates)
@@ -205,6 +201,19 @@ class Evaluation:
         predicted = (self.features @ self.descriptions.mean.T).argmax(dim=-1)
         self.add("few_shot", "dualpt", DESCRIPTIONS_ALONE, 0, 0, "all", predicted)
 
+    def view_ensembles(self):
+        """Evaluate ensembles of the dual-view method's two views, which need no other training."""
+        block = self.params.dualview
+        for setting in plan(self.params, "dualview", self.name):
+            if setting.variant not in (block.few_shot, block.base_to_new):
+                continue
+            for subset in subsets(setting.protocol):
+                trained = self.trained("dualview", setting, subset)
+                for weight in block.ensembles:
+                    predictions = trained.predict(self.images_of(subset)[0], weight)
+                    ensemble = setting._replace(variant=setting.variant.ensemble(weight))
+                    self.add_runs("dualview", ensemble, subset, predictions)
+
     def add_runs(self, method, setting, subset, predictions):
         """Add a row for every run of a setting: predictions [R, N]."""
         for seed, predicted in zip(self.params.seeds, predictions, strict=True):
@@ -223,45 +232,92 @@ class Evaluation:
         learned = learned_by(self.tensors(method), setting)
         names = self.names_of(subset)
         common = {"variant": setting.variant, "logit_scale": self.backbone.logit_scale}
+        prompts = common | {"encoder": self.encoder, "class_names": names,
+                            "contexts": learned.get("contexts")}
         match method:
             case "coop":
-                return CoOp(self.encoder, names, **common, contexts=learned["contexts"])
+                return CoOp(**prompts)
+            case "kgcoop" | "prograd":  # which differ from CoOp in their training alone
+                return CoOp(**prompts | {"variant": setting.variant.context})
             case "dualpt":
                 descriptions = None
                 if setting.variant.llm_ensemble:
                     descriptions = self.descriptions.of(self.classes_of(subset))
-                return DuAlPT(self.encoder, names, **common, contexts=learned["contexts"],
-                              descriptions=descriptions)
+                return DuAlPT(**prompts, descriptions=descriptions)
+            case "dualview":
+                model = DualView(**prompts, seeds=self.params.seeds,
+                                 hard=self.hard_view(setting.variant, subset),
+                                 prototypes=self.prototypes(setting, subset))
+                model.load_state_dict(learned, strict=False)  # its network, where it has one
+                return model
+            case "aape" if setting.protocol == "retrieval":
+                retriever = Retriever(self.encoder.dim, **common, seeds=self.params.seeds)
+                return retriever.restore(learned)
             case "aape":
-                common["seeds"] = self.params.seeds
-                if setting.protocol == "retrieval":
-                    return Retriever(self.encoder.dim, **common).restore(learned)
                 template = self.params.datasets[self.name].template
                 templates = self.encoder.encode_templates(names, [template])
-                return Classifier(templates, **common).restore(learned)
+                return Classifier(templates, **common, seeds=self.params.seeds).restore(learned)
+
+    def prototypes(self, setting, subset):
+        """Return the prototypes [R, C, d] that `proto_ctx` makes contexts of, else None.
+
+        New classes have no training images, so stand-ins are made from their names.
+        """
+        if setting.variant.augmentation != "proto_ctx":
+            return None
+        draws, names = training_draws(self.params, self.pack, setting)
+        known = image_prototypes(Support.of(self.pack.train, draws), len(names))
+        if subset != "new":
+            return known
+        new, base = (self.hard_view(setting.variant, s).mean for s in ("new", "base"))
+        return stand_ins(new, known, base)
+
+    def hard_view(self, variant, subset):
+        """Return the hand-crafted view of a subset's classes that a dual-view variant has."""
+        return self.hard_views[variant.hard_view].of(self.classes_of(subset))
+
+    @functools.cached_property
+    def hard_views(self):
+        """All hand-crafted views of all classes, `{view: DescriptionFeatures}`."""
+        return {view: encode_descriptions(self.encoder, texts, self.pack.class_names)
+                for view, texts in self.hand_crafted_texts.items()}
+
+    @functools.cached_property
+    def hand_crafted_texts(self):
+        """Their texts, `{view: {class name: [text, ...]}}`."""
+        return hand_crafted_texts(self.pack.class_names, self.params.datasets[self.name].template,
+                                  self.sentences)
 
     @functools.cache  # noqa: B019 -- an Evaluation lives as long as what it caches
     def tensors(self, method):
         """Return what a method's stage learned, refused if made from anything else than now."""
-        texts = self.texts(method) if method in LEARN_FROM_DESCRIPTIONS else None
-        return load_tensors(self.params.artefact(method, self.name),
-                            origin(self.params, method, self.pack, self.backbone, texts))[0]
+        record = origin(self.params, method, self.pack, self.backbone, self.texts(method))
+        return load_tensors(self.params.artefact(method, self.name), record)[0]
 
     def texts(self, method):
-        """Return the texts that a method learns from: what `training.origin` wants of them."""
-        if self.name in self.params.captioned:
-            return load_captions(self.params, self.name)
-        names = self.pack.class_names
-        if method == "aape":
-            settings = plan(self.params, method, self.name)
-            return load_references(self.params, self.name, names,
-                                   [setting.variant.reference for setting in settings])
-        return load_descriptions(self.params, self.name, names).texts
+        """Return the texts that a method learns from as `training.origin` wants them, or None."""
+        match method:
+            case "dualpt":
+                return self.sentences
+            case "dualview":
+                return self.hand_crafted_texts
+            case "kgcoop" | "prograd":
+                return self.hand_crafted_texts["template"]
+            case "aape" if self.name in self.params.captioned:
+                return load_captions(self.params, self.name)
+            case "aape":
+                sources = [s.variant.reference for s in plan(self.params, method, self.name)]
+                return load_references(self.params, self.name, self.pack.class_names, sources)
+
+    @functools.cached_property
+    def sentences(self):
+        """The descriptions of all classes, `{class name: [sentence, ...]}`."""
+        return load_descriptions(self.params, self.name, self.pack.class_names).texts
 
     @functools.cached_property
     def descriptions(self):
         """The descriptions of all classes as the text tower sees them."""
-        return encode_descriptions(self.encoder, self.texts("dualpt"), self.pack.class_names)
+        return encode_descriptions(self.encoder, self.sentences, self.pack.class_names)
 
     def compare(self, before, after):
         """Return the `Comparison` of two classifiers [C, d] over all test images."""

@@ -5,14 +5,18 @@ Three things are added to papermill: parameters that the notebook does not have 
 does, so that a killed `dvc repro` leaves nothing writing behind its back.
 """
 
-import ctypes
+import os
 import re
 import signal
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
 import papermill
+import psutil
 from jinja2 import Environment, PackageLoader
 from latex2mathml.converter import convert as to_mathml
 from nbconvert import HTMLExporter
@@ -79,14 +83,26 @@ def render(template, **values):
 
 
 def end_with_parent():
-    """Ask the system to end this process when the one that started it ends (Linux only).
+    """End this process within seconds of the end of the one that started it, and in order.
 
-    Ending is orderly: papermill gets to stop its kernel.
+    A stage's starter is DVC. Some systems' `sh` stands between the two and outlives a killed DVC,
+    so the shell's own parent is watched as well. Ending in order lets papermill stop its kernel.
     """
+    shell = psutil.Process().parent()
+    if shell is not None and "-c" not in shell.cmdline():
+        shell = None  # started directly
+
+    def lineage():
+        return os.getppid(), shell and shell.ppid()
+
+    def watch(started):
+        with suppress(psutil.NoSuchProcess):
+            while lineage() == started:
+                time.sleep(1)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    threading.Thread(target=watch, args=[lineage()], daemon=True).start()
 
 
 def _title(notebook):

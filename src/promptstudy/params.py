@@ -8,7 +8,7 @@ import difflib
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_origin
 
 import yaml
 from pydantic import (
@@ -21,8 +21,8 @@ from pydantic import (
 )
 
 Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Entropy = Annotated[float, Field(gt=0)]
 
 
@@ -122,11 +122,12 @@ class Setting(NamedTuple):
 
 
 class MethodParams(Block):
-    """What every method's block has. A subclass adds which variants it trains: `few_shot`,
-    `base_to_new` and, to be compared with them, `studies`.
+    """What every method's block has. A subclass adds which variants it trains: `few_shot` (None:
+    not trained few-shot), `base_to_new` and, to be compared with them, `studies`.
     """
 
     schedule: Schedule
+    studies: list[Block] = []
     study_protocol: Literal["few_shot", "base_to_new"] = "few_shot"
     study_datasets: list[str] = Field([], description="on which datasets the studies are trained")
     study_shots: list[Positive] = Field([], description="with how many shots")
@@ -157,6 +158,16 @@ class NamedStudies(MethodParams):
         """The variants of the studies, as a list."""
         return list(self.studies.values())
 
+    @property
+    def base_to_new_labels(self):
+        """Names of all variants with results base to new: the main one, then the studies."""
+        return [variant.label for variant in self._base_to_new_variants]
+
+    @property
+    def _base_to_new_variants(self):
+        studies = self.study_variants if self.study_protocol == "base_to_new" else []
+        return [self.base_to_new, *studies]
+
 
 class CoOpParams(MethodParams):
     """CoOp: its contexts, their schedule, and the contexts that it is compared with."""
@@ -164,6 +175,44 @@ class CoOpParams(MethodParams):
     few_shot: ContextParams = ContextParams()
     base_to_new: ContextParams = ContextParams(n_ctx=4, init="a photo of a")
     studies: list[ContextParams] = []
+
+
+class KgCoOpVariant(Block):
+    """One KgCoOp: its context, and how strongly it is held to the hand-crafted prompt."""
+
+    context: ContextParams = ContextParams()
+    weight: Weight = Field(8.0, description="weight of the distance from the hand-crafted prompt")
+
+    @property
+    def label(self):
+        """Name of the variant in the results, e.g. `w8-M4-words`."""
+        return f"w{self.weight:g}-{self.context.label}"
+
+
+class KgCoOpParams(MethodParams):
+    """KgCoOp: its variants and their schedule."""
+
+    few_shot: KgCoOpVariant | None = None
+    base_to_new: KgCoOpVariant = KgCoOpVariant()
+
+
+class ProGradVariant(Block):
+    """One ProGrad: its context, and how much of a conflicting gradient it gives up."""
+
+    context: ContextParams = ContextParams()
+    weight: Weight = Field(1.0, description="lambda, 1: all of what goes against zero-shot CLIP")
+
+    @property
+    def label(self):
+        """Name of the variant in the results, e.g. `w1-M4-words`."""
+        return f"w{self.weight:g}-{self.context.label}"
+
+
+class ProGradParams(MethodParams):
+    """ProGrad: its variants and their schedule."""
+
+    few_shot: ProGradVariant | None = None
+    base_to_new: ProGradVariant = ProGradVariant()
 
 
 class DuAlPTVariant(Block):
@@ -199,6 +248,62 @@ class DuAlPTParams(NamedStudies):
     few_shot: DuAlPTVariant = DuAlPTVariant()
     base_to_new: DuAlPTVariant = DuAlPTVariant()
     studies: dict[str, DuAlPTVariant] = {}
+
+
+class DualViewVariant(Block):
+    """One dual-view method: how its views are tied and its images augmented, and what predicts."""
+
+    name: str | None = Field(None, description="in the results; null: made from the values")
+    context: ContextParams = ContextParams()
+    hard_view: Literal["template", "ensemble", "descriptions"] = Field(
+        "template", description="texts of the hand-crafted view: the dataset's template, the "
+                                "prompt ensemble's, or what a language model wrote")
+    estimator: Literal["infonce", "jsd", "iic"] = Field(
+        "infonce", description="of the mutual information of the views")
+    tau_mi: Annotated[float, Field(gt=0)] = Field(
+        0.1, description="temperature of infonce and jsd")
+    lambda_mi: Weight = Field(1.0, description="weight of mutual information; 0: none")
+    augmentation: Literal["none", "gauss", "intra_mix", "inter_mix", "proto_ctx"] = Field(
+        "gauss", description="of image features, class by class; proto_ctx: of contexts, by them")
+    lambda_aug: Weight = Field(1.0, description="weight of the loss on augmented features (which "
+                                                "proto_ctx does not have)")
+    eta: Weight = Field(1.0, description="spread of gauss, in standard deviations of the class")
+    rho: Share = Field(0.5, description="share of a class's own variance in it, beside the mean "
+                                        "of all classes; 0 for classes with one image")
+    ensemble_a: Share = Field(0.0, description="weight of the hand-crafted view in the prediction")
+
+    @property
+    def label(self):
+        """Name of the variant in the results, e.g. `M4-words`."""
+        return self.name or self.context.label
+
+    def ensemble(self, weight):
+        """Return this variant as it is called when it predicts with another `ensemble_a`."""
+        return self.model_copy(update={"ensemble_a": weight, "name": f"{self.label} a={weight:g}"})
+
+
+class DualViewParams(NamedStudies):
+    """The dual-view method: the main variants, their schedule, and the variants of its studies."""
+
+    few_shot: DualViewVariant = DualViewVariant()
+    base_to_new: DualViewVariant = DualViewVariant()
+    ensembles: list[Share] = Field(
+        [0.5], description="with these ensemble_a the main variants are scored too")
+    studies: dict[str, DualViewVariant] = {}
+
+    @property
+    def base_to_new_labels(self):
+        """Names of all variants with results base to new: the main one, its ensembles, studies."""
+        main, *studies = super().base_to_new_labels
+        return [main, *(self.base_to_new.ensemble(a).label for a in self.ensembles), *studies]
+
+    @property
+    def lambda_curve(self):
+        """Which base-to-new variants differ in lambda_mi alone: {label: lambda_mi}, rising."""
+        main = self.base_to_new
+        curve = {v.label: v.lambda_mi for v in self._base_to_new_variants
+                 if v.model_copy(update={"lambda_mi": main.lambda_mi, "name": main.name}) == main}
+        return dict(sorted(curve.items(), key=lambda item: item[1]))
 
 
 class AAPEVariant(Block):
@@ -289,7 +394,10 @@ class Params(Block):
     features: FeatureParams = FeatureParams()
     llm: LLMParams
     coop: CoOpParams
+    kgcoop: KgCoOpParams
+    prograd: ProGradParams
     dualpt: DuAlPTParams
+    dualview: DualViewParams
     aape: AAPEParams
 
     _root: Path = Path(".")
@@ -383,9 +491,12 @@ def _keys_at(model, location):
     """The keys that the block at `location` of a `model` may have."""
     for part in location:
         annotation = model.model_fields[part].annotation if isinstance(model, type) else model[1]
-        arguments = getattr(annotation, "__args__", ())
-        # a dict of blocks is stepped through by its next part, which is a name of the user's
-        model = (dict, arguments[1]) if arguments else annotation
+        arguments = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
+        if get_origin(annotation) in (dict, list):
+            # blocks in it are stepped through by the next part, a name of the user's or a number
+            model = (dict, arguments[-1])
+        else:
+            model = arguments[0] if arguments else annotation  # a block, or one or none
     return model.model_fields
 
 
@@ -406,7 +517,8 @@ def _cross_check(params):
                 {*block.study_shots} - {params.base_to_new_shots}:
             faults.append(f"{method}.study_shots: base-to-new is trained with base_to_new_shots = "
                           f"{params.base_to_new_shots} alone (found {block.study_shots})")
-        needed = {*params.shots, params.base_to_new_shots, *block.study_shots}
+        few_shot = params.shots if block.few_shot else ()
+        needed = {*few_shot, params.base_to_new_shots, *block.study_shots}
         for shots in sorted(needed - set(block.schedule.epochs)):
             faults.append(f"{method}.schedule.epochs: no number of epochs for {shots} shots")
     if params.captioned and 1 not in params.aape.schedule.epochs:

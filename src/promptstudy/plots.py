@@ -4,12 +4,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from sklearn.decomposition import PCA
 
 from .files import written_whole
-from .results import METHODS, average_over_datasets, base_to_new_table, over_seeds, shots_label
+from .results import (
+    METHODS,
+    average_over_datasets,
+    base_to_new_table,
+    complete_rows,
+    over_seeds,
+    shots_label,
+)
 
-COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e",
-                              "#0b5fa5", "#d98a00"], strict=True))
+COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e", "#e39aa6", "#8c5a2b",
+                              "#0b5fa5", "#e0a300", "#b5179e"], strict=True))
 sns.set_theme(style="ticks", context="notebook", font_scale=0.9,
               rc={"axes.grid": True, "grid.color": "#e6eaee", "axes.spines.top": False,
                   "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 150,
@@ -75,7 +83,7 @@ def base_to_new(frame):
     datasets = ["average", *dict.fromkeys(runs["dataset"])]
     methods = [method for method in METHODS if method in set(summary["method"])]
     width = 0.8 / len(methods)
-    figure, axes = _grid(len(datasets))
+    figure, axes = _grid(len(datasets), columns=2, size=(6.2, 3.2))
     for axis, dataset in zip(axes, datasets, strict=True):
         panel = summary[summary["dataset"] == dataset].set_index("method")
         spread = runs[runs["dataset"] == dataset].set_index(["method", "subset"])["std"]
@@ -99,14 +107,8 @@ def base_to_new(frame):
 
 def studies(frame, method, variants):
     """Few-shot accuracy of a method's variants, a panel for every dataset that has them."""
-    rows = frame[(frame["protocol"] == "few_shot") & (frame["method"] == method)]
-    rows = rows[rows["variant"].isin(variants)]
-    per_dataset = rows.groupby("dataset")["variant"].nunique()
-    datasets = [name for name in per_dataset.index if per_dataset[name] == len(variants)]
-    rows = rows[rows["dataset"].isin(datasets)]
-    shared = rows.groupby("shots")["variant"].nunique()
-    rows = rows[rows["shots"].isin(shared.index[shared == len(variants)])]
-    summary = over_seeds(rows)
+    summary = over_seeds(complete_rows(frame, method, "few_shot", variants))
+    datasets = sorted(summary["dataset"].unique())
     figure, axes = _grid(len(datasets), columns=3, size=(4.4, 3.4), sharex=False)
     for axis, dataset in zip(axes, datasets, strict=True):
         panel = summary[summary["dataset"] == dataset]
@@ -123,27 +125,57 @@ def studies(frame, method, variants):
 
 
 def base_to_new_studies(frame, method, variants):
-    """Base and new accuracy of a method's variants and their harmonic mean.
+    """Base, new and H of a method's variants, for every dataset that has them and their mean.
 
-    A panel for every dataset that has all of the variants; bars are the deviation over seeds.
+    Error bars are the standard deviation over seeds.
     """
-    rows = frame[(frame["method"] == method) & frame["variant"].isin(variants)]
-    table = base_to_new_table(rows).reset_index().query("dataset != 'average'")
-    spread = over_seeds(rows[rows["protocol"] == "base_to_new"]).set_index(
-        ["dataset", "variant", "subset"])["std"]
-    count = table.groupby("dataset")["variant"].size()
-    datasets = count.index[count == len(variants)]
-    figure, axes = _grid(len(datasets), columns=3, size=(5.2, 1 + 0.32 * len(variants)))
+    rows = complete_rows(frame, method, "base_to_new", variants)
+    summary = base_to_new_table(rows).droplevel("method")
+    runs = over_seeds(pd.concat([average_over_datasets(rows), rows]))
+    spread = runs.set_index(["dataset", "variant", "subset"])["std"]
+    datasets = ["average", *dict.fromkeys(rows["dataset"])]
+    figure, axes = _grid(len(datasets), size=(3.3, 1.2 + 0.24 * len(variants)), sharey=True)
     for axis, dataset in zip(axes, datasets, strict=True):
-        panel = table[table["dataset"] == dataset].set_index("variant").loc[variants]
-        for column, colour in (("base", "#8f6fb0"), ("new", "#3a9a78"), ("H", "#1d2733")):
-            widths = [spread.get((dataset, variant, column), 0) for variant in variants]
-            axis.errorbar(panel[column], range(len(variants)), xerr=widths, capsize=2.5,
-                          fmt="D" if column == "H" else "o", color=colour, label=column)
+        for column, colour in zip(("base", "new", "H"), ("#0b5fa5", "#d1492e", "#1d2733"),
+                                  strict=True):
+            values = summary.loc[dataset, column].loc[variants]
+            deviation = None if column == "H" else [spread[dataset, v, column] for v in variants]
+            axis.errorbar(values, range(len(variants)), xerr=deviation, fmt="o", markersize=4.5,
+                          capsize=2, color=colour, label=column)
         axis.set_yticks(range(len(variants)), variants)
-        axis.invert_yaxis()
-        axis.set(title=dataset, xlabel="top-1 accuracy (%)")
-        axis.legend(fontsize=8)
+        axis.set(title="mean over datasets" if dataset == "average" else dataset,
+                 xlabel="top-1 accuracy (%)")
+    axes[0].invert_yaxis()  # of all panels, which share it
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def trade_off(frame, main, curve):
+    """New against base accuracy of every method, and of the dual-view variants as a curve.
+
+    main: the rows of every method's main variant; curve: {variant: lambda_mi}, in the order in
+    which a line joins them, over the datasets that have them all.
+    """
+    rows = complete_rows(frame, "dualview", "base_to_new", curve)
+    datasets = ["average", *dict.fromkeys(rows["dataset"])]
+    variants = base_to_new_table(rows).droplevel("method")
+    methods = base_to_new_table(main[main["dataset"].isin(datasets)]).droplevel("variant")
+    figure, axes = _grid(len(datasets), columns=2, size=(5.2, 3.9))
+    for axis, dataset in zip(axes, datasets, strict=True):
+        points, line = methods.loc[dataset], variants.loc[dataset].loc[list(curve)]
+        axis.plot(line["base"], line["new"], marker="o", markersize=5, color=COLOURS["dualview"],
+                  label=f"{METHODS['dualview']}, by weight")
+        for variant, value in curve.items():
+            axis.annotate(f"{value:g}", line.loc[variant, ["base", "new"]], fontsize=8,
+                          textcoords="offset points", xytext=(5, 4))
+        for method in [m for m in METHODS if m in points.index and m != "dualview"]:
+            axis.plot(*points.loc[method, ["base", "new"]], marker="D", markersize=7,
+                      linestyle="none", color=COLOURS[method], label=METHODS[method])
+        axis.set(title="mean over datasets" if dataset == "average" else dataset,
+                 xlabel="accuracy on base classes (%)", ylabel="accuracy on new classes (%)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
 
 
@@ -220,6 +252,43 @@ def heat_map(matrix, rows, columns, title, label):
                 cbar_kws={"label": label})
     axis.set_title(title)
     axis.tick_params(axis="x", rotation=60)
+    return figure
+
+
+def similarities(tables, names):
+    """Draw cosines between the same classes side by side: `tables` is {title: [C, C]}."""
+    side = 1.2 + 0.22 * len(names)
+    figure, axes = plt.subplots(1, len(tables), figsize=(side * len(tables) + 1.5, side + 0.8),
+                                squeeze=False, layout="constrained", sharey=True)
+    low = min(table.min().item() for table in tables.values())
+    for axis, (title, table) in zip(axes[0], tables.items(), strict=True):
+        sns.heatmap(table, vmin=low, vmax=1, cmap="rocket_r", xticklabels=names, yticklabels=names,
+                    square=True, ax=axis, cbar=axis is axes[0, -1],
+                    cbar_kws={"label": "cosine", "shrink": 0.7})
+        axis.set_title(title, fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.tick_params(axis="x", rotation=90)
+    return figure
+
+
+def feature_space(real, panels, names):
+    """Draw features on the two main axes of the real ones, beside what was made of them.
+
+    real: `(features [N, d], labels [N])`; panels: {title: such a pair of drawn features}, where a
+    label of len(names) stands for mixtures of classes; names: of the classes, in label order.
+    """
+    plane = PCA(n_components=2).fit(real[0])
+    colours = [*sns.color_palette("tab10", len(names)), "#5b6875"]
+    figure, axes = _grid(len(panels), columns=3, size=(3.7, 3.4), sharex=True, sharey=True)
+    for axis, (title, drawn) in zip(axes, panels.items(), strict=True):
+        for (features, labels), marker, size in ((drawn, "x", 12), (real, "o", 22)):
+            shades = [colours[label] for label in labels]
+            axis.scatter(*plane.transform(features).T, c=shades, marker=marker, s=size,
+                         linewidths=0.8, edgecolors="white" if marker == "o" else None)
+        axis.set(title=title, xticks=[], yticks=[])
+    handles = [plt.Line2D([], [], marker="o", linestyle="none", color=colour)
+               for colour in colours[:len(names)]]
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
     return figure
 
 

@@ -9,6 +9,7 @@ from .results import (
     METHODS,
     average_over_datasets,
     base_to_new_table,
+    complete_rows,
     main_rows,
     over_seeds,
     read_results,
@@ -21,6 +22,8 @@ PAGES = {
     "02_features": "features, few-shot draws and zero-shot geometry",
     "03_coop": "CoOp: the prompt, the loss, the schedule, training, what was learned",
     "04_dualpt": "DuAl-PT: optimal transport, the two alignments, training, what prompts look at",
+    "05_dualview": "the dual-view method, KgCoOp and ProGrad: two views of a text, their mutual "
+                   "information, augmentation of image features, training",
     "06_aape": "AAPE: reference prompts, what the aggregator picks, training, retrieval",
     "07_evaluate": "scores on test images, classes that gain and lose, example predictions",
     "08_figures": "the figures of this page and the papers' claims"}
@@ -40,7 +43,9 @@ def write_report(params):
     page = render(
         "index.html", suite=params.suite, backbone=backbone, seeds=seeds,
         about=params.about_backbone, few_shot=_few_shot_tables(results),
-        base_to_new=_html(_base_to_new(results), 3), base_to_new_shots=params.base_to_new_shots,
+        base_to_new=_html(_base_to_new(main), 3), base_to_new_shots=params.base_to_new_shots,
+        studies={method: _html(_studies(results, method, params.methods[method]), 1)
+                 for method in ("dualview", "aape")},
         retrieval=_html(_retrieval(main), 3), claims=_html(claims(results, params), 3),
         pages=_pages(params),
         captions={
@@ -52,6 +57,11 @@ def write_report(params):
                        f"words. Stage figures; {scope}.",
             "dualpt_studies": "DuAl-PT without its alignments, with other numbers of prompts, "
                               f"other descriptions and uniform plans. Stage figures; {scope}.",
+            "dualview_studies": "The dual-view method without its parts, with other weights, "
+                                "estimators, temperatures, texts and augmentations, and as an "
+                                f"ensemble of its views. Stage figures; {scope}.",
+            "trade_off": "Accuracy on new against base classes; beside the curve stands the weight "
+                         f"of mutual information. Stage figures; {scope}.",
             "aape_studies": "AAPE with other aggregators, without its distillation or with other "
                             f"weights of it, and with fewer prompts. Stage figures; {scope}.",
             "typicality": "Gain on zero-shot CLIP by how close an image is to the mean of its "
@@ -94,6 +104,14 @@ def _base_to_new(results):
     wide["method"] = wide["method"].map(METHODS)
     wide = wide.rename(columns={"mean_of_h": "mean of H"})
     return wide.astype(object).where(wide.notna(), "")
+
+
+def _studies(results, method, block):
+    """Base, new and H of a method's variants, as means over the studies' datasets."""
+    variants = block.base_to_new_labels
+    wide = _base_to_new(complete_rows(results, method, "base_to_new", variants))
+    wide = wide.query("dataset == 'average'").drop(columns=["dataset", "method"])
+    return wide.set_index("variant").loc[variants].reset_index()
 
 
 def _retrieval(results):

@@ -8,7 +8,8 @@ COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "sho
            "subset", "metric", "value", "n_test")
 KEY = COLUMNS[:-2]
 METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
-           "linear_probe": "Linear probe", "coop": "CoOp", "dualpt": "DuAl-PT", "aape": "AAPE"}
+           "linear_probe": "Linear probe", "coop": "CoOp", "kgcoop": "KgCoOp",
+           "prograd": "ProGrad", "dualpt": "DuAl-PT", "dualview": "Dual-view", "aape": "AAPE"}
 
 
 def table(rows):
@@ -44,10 +45,21 @@ def main_rows(frame, params):
     """Return the rows of every method's main variant in each protocol, without the studies."""
     main = {(method, protocol): getattr(block, protocol).label
             for method, block in params.methods.items()
-            for protocol in ("few_shot", "base_to_new", "retrieval") if hasattr(block, protocol)}
+            for protocol in ("few_shot", "base_to_new", "retrieval")
+            if getattr(block, protocol, None)}
     keys = zip(frame["method"], frame["protocol"], frame["variant"], strict=True)
     return frame[[variant == main.get((method, protocol), variant)
                   for method, protocol, variant in keys]]
+
+
+def complete_rows(frame, method, protocol, variants):
+    """Return a method's rows of these variants, of the datasets and shots that have them all."""
+    rows = frame[(frame["method"] == method) & (frame["protocol"] == protocol)
+                 & frame["variant"].isin(variants)]
+    for column in ("dataset", "shots"):
+        found = rows.groupby(column)["variant"].nunique()
+        rows = rows[rows[column].isin(found.index[found == len(variants)])]
+    return rows
 
 
 def over_seeds(frame):

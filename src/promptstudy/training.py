@@ -33,7 +33,8 @@ def plan(params, method, dataset):
     block = getattr(params, method)
     if dataset in params.captioned:  # every image is a class of its own, so there is one a class
         return [Setting("retrieval", block.retrieval, 1)]
-    settings = [Setting("few_shot", block.few_shot, shots) for shots in params.shots]
+    few_shot = params.shots if block.few_shot else ()
+    settings = [Setting("few_shot", block.few_shot, shots) for shots in few_shot]
     settings.append(Setting("base_to_new", block.base_to_new, params.base_to_new_shots))
     if hasattr(block, "retrieval"):
         settings.append(Setting("retrieval", block.retrieval, params.base_to_new_shots))

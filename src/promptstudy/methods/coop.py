@@ -33,15 +33,18 @@ class CoOp(nn.Module):
         """Return normalised text features [R, C, d] of the prompts."""
         return F.normalize(self.encoder(*self.layout(self.contexts)), dim=-1)
 
-    def logits(self, features):
-        """Return class scores [R, B, C] of normalised image features [R, B, d] or [B, d]."""
-        return self.logit_scale * features @ self.class_features().transpose(-1, -2)
+    def logits(self, features, classes):
+        """Return class scores [R, B, C] of normalised image features [R, B, d] or [B, d].
+
+        classes: normalised class features [R, C, d] or [C, d].
+        """
+        return self.logit_scale * features @ classes.mT
 
     def loss(self, batch):
         """Return the cross-entropy [R] of each run on its batch."""
-        return cross_entropy(self.logits(batch.features), batch.labels)
+        return cross_entropy(self.logits(batch.features, self.class_features()), batch.labels)
 
     @torch.no_grad()
     def predict(self, features):
         """Return the predicted classes [R, N] of normalised image features [N, d]."""
-        return self.logits(features).argmax(dim=-1)
+        return self.logits(features, self.class_features()).argmax(dim=-1)

@@ -1,0 +1,68 @@
+"""What the searches for settings share: they score on validation images, never on test images."""
+
+import pandas as pd
+import torch
+
+from promptstudy.datasets.splits import base_and_new
+from promptstudy.evaluation import top1
+from promptstudy.params import Schedule
+from promptstudy.results import harmonic_mean
+from promptstudy.training import training_draws
+
+
+def halved(params, pack, setting):
+    """Return the draws [R, N] of a setting and `{subset: slice of the classes}` to score it on.
+
+    Few-shot that is `all`. For base-to-new the base classes are halved once more: draws are of the
+    first half, `base`, and the second is `new`, so that no choice ever sees a new class.
+    """
+    draws, names = training_draws(params, pack, setting)
+    if setting.protocol == "few_shot":
+        return draws, {"all": slice(0, len(names))}
+    first, second = (len(half) for half in base_and_new(len(names)))
+    draws = torch.stack([draw[pack.train.labels[draw] < first] for draw in draws])
+    return draws, {"base": slice(0, first), "new": slice(first, first + second)}
+
+
+def scored(pack, classes, predict):
+    """Return mean and deviation over seeds of the accuracy on validation images of some classes.
+
+    predict(images) returns the predictions [R, n], counted from the first of the classes, for the
+    validation images that a mask chooses.
+    """
+    images = (pack.val.labels >= classes.start) & (pack.val.labels < classes.stop)
+    accuracy = top1(predict(images), pack.val.labels[images] - classes.start)
+    return {"val_accuracy": round(accuracy.mean().item(), 2),
+            "std": round(accuracy.std(correction=0).item(), 2)}
+
+
+def changed(setting, schedule, change):
+    """Return a setting and a schedule with the values of `change` in their places."""
+    in_schedule = {key: value for key, value in change.items() if key in Schedule.model_fields}
+    in_variant = {key: value for key, value in change.items() if key not in in_schedule}
+    return (setting._replace(variant=setting.variant.model_copy(update=in_variant)),
+            schedule.model_copy(update=in_schedule))
+
+
+def searched(path, runs):
+    """Return the table of all `runs`, written to the CSV at `path` after each of them.
+
+    runs: pairs of `{column: value}`, which names a run, and a function that returns its rows; what
+    stands at `path` already is not done again.
+    """
+    tables = [pd.read_csv(path)] if path.exists() else []
+    for key, score in runs:
+        if any((table[list(key)] == pd.Series(key)).all(axis=1).any() for table in tables):
+            continue
+        rows = pd.DataFrame([{**key, **row} for row in score()])
+        print(rows.to_string(header=False, index=False), flush=True)
+        tables.append(rows)
+        pd.concat(tables).to_csv(path, index=False)
+    return pd.concat(tables)
+
+
+def base_to_new_means(table, index):
+    """Return base, new and their H for every `index` of a table's rows, as means over datasets."""
+    rows = table[table["subset"] != "all"]
+    means = rows.pivot_table(index=index, columns="subset", values="val_accuracy", sort=False)
+    return means.assign(H=harmonic_mean(means["base"], means["new"]))

@@ -1,0 +1,47 @@
+"""ProGrad: only the part of a gradient that agrees with CLIP's own opinion (Zhu et al., ICCV 2023).
+
+After the paper's code, at its temperature T = 1 of the distillation.
+"""
+
+import torch
+
+from .coop import CoOp
+from .losses import cross_entropy
+
+
+class ProGrad(CoOp):
+    """R runs of ProGrad that train side by side; it predicts as CoOp does.
+
+    g_ce is the gradient of the cross-entropy and g_kd that of the distillation loss
+    -sum_c p_c log q_c, with p the hand-crafted prompt's class probabilities and q the learned
+    one's. Where the two disagree, g_ce gives up what goes against g_kd:
+    g = g_ce - lambda min(0, g_ce . g_kd) g_kd / |g_kd|^2.
+
+    variant: `ProGradVariant`; `hard` [C, d] are the normalised features of the hand-crafted prompt.
+    """
+
+    def __init__(self, encoder, class_names, variant, logit_scale, *, seeds, hard):
+        super().__init__(encoder, class_names, variant.context, logit_scale, seeds=seeds)
+        self.weight, self.hard = variant.weight, hard
+
+    def loss(self, batch):
+        """Return a loss [R] whose value is the cross-entropy and whose gradient is ProGrad's g."""
+        logits = self.logits(batch.features, self.class_features())
+        task = cross_entropy(logits, batch.labels)
+        teacher = self.logits(batch.features, self.hard).softmax(dim=-1)
+        general = -(teacher * logits.log_softmax(dim=-1)).sum(dim=-1).mean(dim=-1)
+        gradients = [torch.autograd.grad(loss.sum(), self.contexts, retain_graph=True)[0]
+                     for loss in (task, general)]
+        linear = (self.contexts * without_conflict(*gradients, self.weight)).flatten(1).sum(dim=1)
+        return task.detach() + (linear - linear.detach())
+
+
+def without_conflict(task, general, weight):
+    """Return the gradients `task` [R, ...], without `weight` times what goes against `general`.
+
+    Every run is projected by itself, over all its context vectors together.
+    """
+    g, direction = task.flatten(1), general.flatten(1)
+    against = (g * direction).sum(dim=1).clamp(max=0)
+    squared = direction.square().sum(dim=1).clamp(min=torch.finfo(direction.dtype).tiny)
+    return (g - weight * (against / squared)[:, None] * direction).view_as(task)
