@@ -53,6 +53,9 @@ CHANGES = {
     "ensemble": {"hard_view": "ensemble"}, "descriptions": {"hard_view": "descriptions"},
     "intra_mix": {"augmentation": "intra_mix"}, "inter_mix": {"augmentation": "inter_mix"},
     "proto_ctx": {"augmentation": "proto_ctx"},
+    "inter_mix, lambda_aug 0.3": {"augmentation": "inter_mix", "lambda_aug": 0.3},
+    "inter_mix, lambda_mi 0.3": {"augmentation": "inter_mix", "lambda_mi": 0.3},
+    "inter_mix, both 0.3": {"augmentation": "inter_mix", "lambda_aug": 0.3, "lambda_mi": 0.3},
     "lambda_aug 0.3": {"lambda_aug": 0.3}, "lambda_aug 3": {"lambda_aug": 3.0},
     "lr 0.01": {"lr": 0.01}}
 WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of KgCoOp
