@@ -28,15 +28,17 @@ from promptstudy.methods.aape import Classifier
 from promptstudy.params import AAPEVariant, Setting, load_params
 from promptstudy.training import train
 
-START = {"lr": 0.01}  # what changes are made to
-CHANGES = {
-    "none": {}, "lr 0.003": {"lr": 0.003}, "lr 0.03": {"lr": 0.03}, "lr 0.1": {"lr": 0.1},
-    "mu 10": {"mu": 10.0}, "identity": {"agg_values": "identity"},
-    "identity, mu 10": {"agg_values": "identity", "mu": 10.0}, "mean": {"aggregator": "mean"},
-    "reward nce": {"reward": "nce"}, "reward clipscore": {"reward": "clipscore"},
-    "lambda 0": {"lambda_distill": 0.0}, "lambda 5": {"lambda_distill": 5.0},
+START = {"few_shot": {"lr": 0.1}, "base_to_new": {"lr": 0.01}}  # what changes are made to
+BOTH = {
+    "none": {}, "lr 0.003": {"lr": 0.003}, "lr 0.03": {"lr": 0.03},
+    "batch 128": {"batch_size": 128}, "mu 10": {"mu": 10.0}, "identity": {"agg_values": "identity"},
+    "mean": {"aggregator": "mean"}, "reward nce": {"reward": "nce"},
+    "lambda 0": {"lambda_distill": 0.0}, "lambda 10": {"lambda_distill": 10.0},
     "gen d/4": {"gen_hidden": 64}, "gen residual": {"gen_residual": True},
     "proj linear": {"proj": "linear"}}
+CHANGES = {
+    "few_shot": BOTH | {"lr 0.01": {"lr": 0.01}, "lr 0.3": {"lr": 0.3}},
+    "base_to_new": BOTH | {"lr 0.005": {"lr": 0.005}, "lr 0.1": {"lr": 0.1}}}
 
 
 @torch.no_grad()
@@ -75,11 +77,12 @@ def runs(params):
         prompts = encode_descriptions(encoder, texts, pack.class_names)
         templates = encoder.encode_templates(pack.class_names, [params.datasets[name].template])
         for setting in settings:
-            for title, change in CHANGES.items():
+            for title, change in CHANGES[setting.protocol].items():
                 key = {"dataset": name, "protocol": setting.protocol, "shots": setting.shots,
                        "change": title}
                 yield key, partial(scores, params, pack, backbone, templates, prompts,
-                                   *changed(setting, params.aape.schedule, START | change))
+                                   *changed(setting, params.aape.schedule,
+                                            START[setting.protocol] | change))
 
 
 def summary(table):

@@ -64,7 +64,7 @@ dualpt:
 dualview:
   few_shot: {context: {n_ctx: 4}}
   base_to_new: {context: {n_ctx: 4}, hard_view: ensemble}
-  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8, base_to_new_lr: 0.001}
   studies:
     CE only: {lambda_mi: 0, augmentation: none}
     MI only: {augmentation: none}

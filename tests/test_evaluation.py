@@ -309,7 +309,8 @@ def test_dualview_trains_on_base_classes_without_the_others_images_and_names(tra
     for setting in settings:
         draws, _ = training_draws(params, pack, setting)
         method = build(setting, names, draws)
-        train(method, images, draws, params.dualview.schedule, setting.shots, params.seeds)
+        train(method, images, draws, params.dualview.schedule.of("base_to_new"), setting.shots,
+              params.seeds)
         for name, parameter in method.named_parameters():
             if parameter.requires_grad:
                 # not to the bit: texts are encoded beside others, of other lengths

@@ -80,6 +80,15 @@ def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one(n_images, sizes
     assert len(torch.cat(batches).unique()) == sum(sizes)
 
 
+def test_base_to_new_may_have_its_own_learning_rate():
+    schedule = Schedule(epochs={1: 5}, lr=0.1, base_to_new_lr=0.01)
+    assert {protocol: schedule.of(protocol).lr for protocol in (
+        "few_shot", "base_to_new", "retrieval")} == {
+            "few_shot": 0.1, "base_to_new": 0.01, "retrieval": 0.1}
+    same = Schedule(epochs={1: 5}, lr=0.1)
+    assert same.of("base_to_new") == same
+
+
 @pytest.mark.parametrize("n_images, max_steps, epochs", [
     (320, None, 50),  # ten batches an epoch
     (320, 500, 50), (320, 499, 49), (320, 100, 10), (320, 3, 1),

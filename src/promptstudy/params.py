@@ -86,10 +86,19 @@ class Schedule(Block):
                           "CoOp trains fewer on ImageNet); null: as many as `epochs` says")
     batch_size: Positive = 32
     lr: Annotated[float, Field(gt=0)] = 0.002
+    base_to_new_lr: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="learning rate in base-to-new, where a lower one may keep new classes; "
+                          "null: lr")
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
     warmup_lr: Annotated[float, Field(gt=0)] = 1e-5
+
+    def of(self, protocol):
+        """Return this schedule with the learning rate that it has in a protocol as `lr`."""
+        if protocol == "base_to_new" and self.base_to_new_lr:
+            return self.model_copy(update={"lr": self.base_to_new_lr})
+        return self
 
 
 class ContextParams(Block):

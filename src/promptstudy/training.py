@@ -150,8 +150,8 @@ def train_plan(params, method, pack, backbone, build, texts=None):
         def compute(setting=setting, description=description):
             draws, names = training_draws(params, pack, setting)
             model = build(setting, names, draws)
-            losses = train(model, pack.train, draws, schedule, setting.shots, params.seeds,
-                           description)
+            losses = train(model, pack.train, draws, schedule.of(setting.protocol), setting.shots,
+                           params.seeds, description)
             learned = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
             return {**learned, "losses": losses}
 
