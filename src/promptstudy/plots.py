@@ -332,7 +332,7 @@ def attention_maps(maps, titles, pictures=None):
     return figure
 
 
-def sentence_weights(weights, sentences, titles, pictures=None, width=90):
+def sentence_weights(weights, sentences, titles, pictures=None, width=110):
     """Draw how much each sentence of an image counts: a row an image, a bar a sentence.
 
     weights: a list of [K]; sentences: as many lists of K texts, cut to `width` characters; titles:

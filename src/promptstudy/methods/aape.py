@@ -97,12 +97,18 @@ class AAPE(nn.Module):
             case "clipscore":
                 return -CLIPSCORE * similarity.clamp(min=0).mean(dim=-1)
 
+    def terms(self, batch):
+        """Return the parts of the loss, `{name: [R]}` without their weights."""
+        generated, summary = self.generate(batch.features), self.summary(batch)
+        return {"task": self.task_loss(batch, generated),
+                "distillation": self.distillation(generated, summary),
+                "reward": self.reward_loss(batch.features, summary)}
+
     def loss(self, batch):
         """Return L_task + lambda D(p, p^a) + mu L_reward(f, p^a) [R] of each run on its batch."""
-        generated, summary = self.generate(batch.features), self.summary(batch)
-        return (self.task_loss(batch, generated)
-                + self.variant.lambda_distill * self.distillation(generated, summary)
-                + self.variant.mu * self.reward_loss(batch.features, summary))
+        weights = {"task": 1, "distillation": self.variant.lambda_distill,
+                   "reward": self.variant.mu}
+        return sum(weights[name] * term for name, term in self.terms(batch).items())
 
 
 class Classifier(AAPE):
