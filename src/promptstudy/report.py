@@ -6,7 +6,7 @@ from .claims import claims
 from .files import file_sha256, write_text
 from .notebooks import render
 from .published.comparison import compare
-from .published.page import headline, papers_page, summary
+from .published.page import headline, overview, papers_page
 from .results import (
     METHODS,
     average_over_datasets,
@@ -31,10 +31,10 @@ PAGES = {
 
 
 def write_report(params):
-    """Write reports/index.html, papers.html and results.md from results.csv; return the first's path.
+    """Write index.html, papers.html and results.md from results.csv; return the first's path.
 
-    papers.html holds the published numbers, and ours beside them; results.md is the small table
-    that the README shows.
+    All are in reports/. papers.html holds the published numbers, and ours beside them; results.md
+    is the small table that the README shows.
     """
     reports = params.root / "reports"
     results = read_results(reports / "results.csv")
@@ -50,7 +50,7 @@ def write_report(params):
         base_to_new=_html(_base_to_new(main), 3), base_to_new_shots=params.base_to_new_shots,
         dualview=_html(_dualview(results, params), 1),
         claims=_html(claims(results, params), 3), pages=_pages(params),
-        papers={"headline": headline(comparison), "summary": summary(comparison)},
+        papers={"headline": headline(comparison), "overview": overview(comparison)},
         captions={
             "few_shot": "Accuracy against labelled images per class; error bars are the standard "
                         f"deviation over seeds. Stage figures; {scope}.",

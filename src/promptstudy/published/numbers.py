@@ -35,12 +35,13 @@ class PublishedError(ValueError):
     """A file of published numbers cannot be used; the message names file, line and fault."""
 
 
-def load_numbers(path=FOLDER / "numbers.csv"):
+def load_numbers():
     """Return the published numbers as a DataFrame with `COLUMNS` and, as text, `printed`.
 
     `value` is a float, `shots` an integer or missing. Raises `PublishedError` listing every line
     with a field that cannot be, and two numbers for one cell of a table.
     """
+    path = FOLDER / "numbers.csv"
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     if tuple(frame.columns) != COLUMNS:
         raise PublishedError(f"{path} must have the columns {', '.join(COLUMNS)}")

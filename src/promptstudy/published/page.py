@@ -1,4 +1,4 @@
-"""reports/papers.html: ours beside the papers, and all published numbers with where they are from."""
+"""reports/papers.html: ours beside the papers, and all published numbers with their origin."""
 
 import pandas as pd
 
@@ -59,7 +59,7 @@ def headline(comparison):
             f"of ours lie within their tolerance and {(~cells['within']).sum()} outside.")
 
 
-def summary(comparison):
+def overview(comparison):
     """Return an HTML table of how the compared cells of each published table came out, or ""."""
     lines = [{"published table": title, "cells": len(part), "within": part["within"].sum(),
               "outside": (~part["within"]).sum(),
