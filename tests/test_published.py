@@ -401,13 +401,14 @@ def test_the_page_shows_every_cell_with_difference_and_verdict(numbers, paper_pa
     cells = comparison.cells
     assert len(shown) == len(cells)
     for line, cell in zip(shown.to_dict("records"), in_page_order(cells).itertuples(), strict=True):
-        assert line["paper"] == cell.printed and line["mark"] == cell.mark
+        assert line["paper"] == cell.printed and line["mark"] == f"[{cell.mark}]"
         assert line["ours"].split(" ± ")[0] == f"{cell.mean:.2f}"
-        assert line["difference"] == f"{cell.difference:+.2f}"
+        assert line["difference"] == f"{round(cell.difference, 2) or 0.0:+.2f}"
         assert float(line["tolerance"]) == cell.tolerance
         assert line[""] == ("within" if cell.within else "outside")
     assert set(shown[""]) == {"within", "outside"}
     assert "mean of H" in set(shown["classes"])
+    assert "Everywhere: backbone RN50, classes all." in page
     for number in (len(cells), cells["within"].sum(), (~cells["within"]).sum()):
         assert str(number) in headline(comparison)
     totals, = tables(overview(comparison))

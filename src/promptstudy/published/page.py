@@ -30,7 +30,8 @@ TABLES = {
                       ["method", "mark"], ["variant"]),
     "retrieval": ("Texts found for an image",
                   ["backbone", "method", "mark"], ["target", "metric"])}
-WORDS = {"mean_of_h": "mean of H", "gain": "gain over zero-shot", "top1": "top-1"}
+WORDS = {"mean_of_h": "mean of H", "gain": "gain over zero-shot", "top1": ""}
+SCOPE = ["backbone", "shots", "classes"]  # columns that go without saying where they are constant
 
 
 def papers_page(comparison, params):
@@ -39,7 +40,7 @@ def papers_page(comparison, params):
     published = [{"title": title, "table": _html(_wide(_shown(part), rows, columns), len(rows)),
                   "papers": ", ".join(part["paper"].unique()), "notes": _notes(part)}
                  for part, (title, rows, columns) in _by_table(numbers)]
-    compared = [{"title": title, "table": _html(_long(part), 4)}
+    compared = [{"title": title, "scope": _scope(part), "table": _html(_long(part), 2)}
                 for part, (title, *_) in _by_table(comparison.cells)]
     tolerances = pd.DataFrame([tolerance[:3] for tolerance in TOLERANCES],
                               columns=["cells", "points", "why"])
@@ -84,6 +85,7 @@ def _shown(frame):
                        for name in shown["target"]]
     shown["method"] = [METHODS.get(name, name) for name in shown["method"]]
     shown["shots"] = [shots_label(count) if pd.notna(count) else "" for count in shown["shots"]]
+    shown["mark"] = "[" + shown["mark"] + "]"
     return shown
 
 
@@ -92,20 +94,27 @@ def _wide(shown, rows, columns):
     wide = shown.pivot_table(index=rows, columns=columns, values="printed", aggfunc="first",
                              sort=False).fillna("")
     if wide.columns.nlevels > 1:
-        wide.columns = [" ".join(column) for column in wide.columns]
+        wide.columns = [" ".join(filter(None, column)) for column in wide.columns]
     return wide.rename_axis(columns=None).reset_index().rename(columns={"target": "dataset"})
 
 
+def _scope(cells):
+    """What all compared cells of a table have in common, in words."""
+    return ", ".join(f"{name} {cells[name].iloc[0]}" for name in SCOPE
+                     if cells[name].nunique() == 1)
+
+
 def _long(cells):
-    """Compared cells, one a row."""
+    """Compared cells, one a row, without what they all have in common."""
     shown = _shown(cells)
     spread = [f" ± {cell.std:.2f}" if cell.seeds > 1 else "" for cell in shown.itertuples()]
+    trained = shown["variant"].where(cells["method"] != "zero_shot", "")
     return pd.DataFrame({
-        "dataset": shown["target"], "method": shown["method"], "variant": shown["variant"],
-        "classes": shown["classes"], "backbone": shown["backbone"], "shots": shown["shots"],
+        "dataset": shown["target"], "method": (shown["method"] + " " + trained).str.strip(),
+        **{name: cells[name].replace(WORDS) for name in SCOPE if cells[name].nunique() > 1},
         "paper": shown["printed"], "mark": shown["mark"],
         "ours": shown["mean"].map("{:.2f}".format) + spread, "seeds": shown["seeds"],
-        "difference": shown["difference"].map("{:+.2f}".format),
+        "difference": (shown["difference"].round(2) + 0.0).map("{:+.2f}".format),  # no -0.00
         "tolerance": shown["tolerance"],
         "": shown["within"].map({True: "within", False: "outside"})})
 
