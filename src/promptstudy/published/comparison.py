@@ -80,6 +80,7 @@ def tolerance(cell):
 def _alike(results, params):
     """Return the results that published numbers may exist for, placed, and why not the others."""
     datasets, set_aside, kept = load_datasets(), [], []
+    templates = {name: settings.template for name, settings in params.datasets.items()}
     rows = placed(results[results["metric"] == "top1"])
     rows = rows[rows["protocol"].isin(["few_shot", "base_to_new", *TRANSFER])]
     for label, of_backbone in rows.groupby("backbone", sort=False):
@@ -93,15 +94,17 @@ def _alike(results, params):
             if fault:
                 set_aside.append(fault)
                 continue
-            template = params.datasets[name].template if name in params.datasets else None
-            if template != datasets.loc[key, "template"]:
-                part = part[part["method"] != "zero_shot"]
-                set_aside.append(f"Zero-shot accuracy on {name} is with {template!r}, the "
-                                 f"papers' with {datasets.loc[key, 'template']!r}.")
+            zero_shot = part["method"] == "zero_shot"
+            ours, theirs = templates.get(name), datasets.loc[key, "template"]
+            if zero_shot.any() and ours != theirs:
+                part = part[~zero_shot]
+                set_aside.append(f"Zero-shot accuracy on {name} is with {ours!r}, the papers' "
+                                 f"with {theirs!r}.")
             kept.append(part.assign(backbone=backbone, target=key))
     rows = pd.concat(kept) if kept else rows[:0]
-    elsewhere = rows["protocol"].isin(TRANSFER) & (
-        rows["dataset"].map(lambda name: published_dataset(name, datasets)) != SOURCE)
+    sources = [name for name in rows["dataset"].unique()
+               if published_dataset(name, datasets) == SOURCE]
+    elsewhere = rows["protocol"].isin(TRANSFER) & ~rows["dataset"].isin(sources)
     if elsewhere.any():
         set_aside.append("Prompts that are tested on other datasets come from ImageNet in the "
                          f"papers, here from {', '.join(rows[elsewhere]['dataset'].unique())}.")

@@ -135,8 +135,8 @@ def _faults(row, datasets, sources):
     if row["protocol"] != "retrieval" and row["dataset"] not in targets:
         yield f"dataset {row['dataset']!r} is not in datasets.csv"
     kind, *named = re.split(r"[ :,]+", row["mark"].removesuffix(" README"))
-    if kind not in MARKS or not set(named) <= sources or bool(named) != (kind in
-                                                                        ("secondary", "code")):
+    needs_source = kind in ("secondary", "code")
+    if kind not in MARKS or bool(named) != needs_source or not set(named) <= sources:
         yield f"mark {row['mark']!r} is none of {', '.join(MARKS)} with its sources"
 
 
