@@ -58,7 +58,7 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     assert {page.name for page in reports.glob("*.html")} >= {
         "index.html", "01_describe-shapes.html", "02_features-shapes.html",
         "03_coop-figures.html", "04_dualpt-shapes.html", "05_dualview-figures.html",
-        "06_aape-figures.html", "07_evaluate.html", "08_figures.html"}
+        "06_aape-figures.html", "07_evaluate.html", "08_figures.html", "papers.html"}
     results = read_results(reports / "results.csv")
     assert tuple(results.columns) == COLUMNS
     coop = results[(results["method"] == "coop") & (results["protocol"] == "few_shot")

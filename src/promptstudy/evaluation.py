@@ -122,13 +122,14 @@ class Evaluation:
         """The quarter of every test image by its typicality."""
         return quarters(typicality(self.features, self.labels, self.pack.train))
 
-    def hand_crafted(self):
-        """Evaluate zero-shot CLIP and the prompt ensemble, in both protocols.
+    def hand_crafted(self, methods=("zero_shot", "ensemble")):
+        """Evaluate zero-shot CLIP and the prompt ensemble, or one of them, in both protocols.
 
         The prompt ensemble is CoOp's seven templates and the dataset's own one.
         """
         own = self.params.datasets[self.name].template
-        for method, templates in (("zero_shot", [own]), ("ensemble", ensemble_templates(own))):
+        for method in methods:
+            templates = [own] if method == "zero_shot" else ensemble_templates(own)
             for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
                                      ("base_to_new", "new")):
                 classes = self.encoder.encode_templates(self.names_of(subset), templates)

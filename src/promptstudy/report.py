@@ -1,10 +1,12 @@
-"""reports/index.html, the page to open first: tables, figures, claims, links to notebooks."""
+"""reports/index.html, the page to open first: tables, figures, claims, links to other pages."""
 
 from pathlib import Path
 
 from .claims import claims
 from .files import file_sha256, write_text
 from .notebooks import render
+from .published.comparison import compare
+from .published.page import headline, overview, papers_page
 from .results import (
     METHODS,
     average_over_datasets,
@@ -30,9 +32,10 @@ PAGES = {
 
 
 def write_report(params):
-    """Write reports/index.html and reports/results.md from results.csv; return the first's path.
+    """Write index.html, papers.html and results.md from results.csv; return the first's path.
 
-    results.md is the small table that the README shows.
+    All are in reports/. papers.html holds the published numbers, and ours beside them; results.md
+    is the small table that the README shows.
     """
     reports = params.root / "reports"
     results = read_results(reports / "results.csv")
@@ -40,6 +43,8 @@ def write_report(params):
     backbone = ", ".join(results["backbone"].unique())
     scope = f"suite {params.suite}, backbone {backbone}, seeds {seeds}; data: results.csv"
     main = main_rows(results, params)
+    comparison = compare(results, params)
+    write_text(reports / "papers.html", papers_page(comparison, params))
     page = render(
         "index.html", suite=params.suite, backbone=backbone, seeds=seeds,
         about=params.about_backbone, few_shot=_few_shot_tables(results),
@@ -48,6 +53,7 @@ def write_report(params):
                  for method in ("dualview", "aape")},
         retrieval=_html(_retrieval(main), 3), claims=_html(claims(results, params), 3),
         pages=_pages(params),
+        papers={"headline": headline(comparison), "overview": overview(comparison)},
         captions={
             "few_shot": "Accuracy against labelled images per class; error bars are the standard "
                         f"deviation over seeds. Stage figures; {scope}.",
