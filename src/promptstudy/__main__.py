@@ -6,6 +6,7 @@ import os
 import sys
 
 from .files import DamagedFile, save_tensors, write_text
+from .lifetime import end_with_dvc
 from .params import Params, ParamsError, load_params
 
 # Heavy packages are imported by the command that needs them, so that `check` answers at once.
@@ -48,8 +49,6 @@ def linear_probe(args):
     from .clip.backbone import load_backbone
     from .datasets.packs import FeaturePack
     from .methods.linear_probe import fit_all, origin
-    from .notebooks import end_with_parent
-    end_with_parent()
     params = load_params(args.params)
     name = params.dataset(args.dataset)
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
@@ -135,6 +134,7 @@ def packs(args):
 
 def main():
     """Parse the command line and run one command; expected errors end in one message."""
+    end_with_dvc()
     parser = argparse.ArgumentParser(prog="python -m promptstudy", description=__doc__)
     parser.add_argument("--params", help="params.yaml of the suite (default: the project's)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

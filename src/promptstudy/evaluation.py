@@ -209,10 +209,10 @@ class Evaluation:
                 continue
             for subset in subsets(setting.protocol):
                 trained = self.trained("dualview", setting, subset)
-                for weight in block.ensembles:
-                    predictions = trained.predict(self.images_of(subset)[0], weight)
-                    ensemble = setting._replace(variant=setting.variant.ensemble(weight))
-                    self.add_runs("dualview", ensemble, subset, predictions)
+                for ensemble in setting.variant.ensembles(block.ensembles):
+                    predictions = trained.predict(self.images_of(subset)[0], ensemble.ensemble_a)
+                    self.add_runs("dualview", setting._replace(variant=ensemble), subset,
+                                  predictions)
 
     def add_runs(self, method, setting, subset, predictions):
         """Add a row for every run of a setting: predictions [R, N]."""

@@ -283,12 +283,14 @@ class DualViewVariant(Block):
 
     @property
     def label(self):
-        """Name of the variant in the results, e.g. `M4-words`."""
-        return self.name or self.context.label
+        """Name of the variant in the results, e.g. `M4-words`, or `M4-words a=0.2`."""
+        share = f" a={self.ensemble_a:g}" if self.ensemble_a else ""
+        return self.name or self.context.label + share
 
-    def ensemble(self, weight):
-        """Return this variant as it is called when it predicts with another `ensemble_a`."""
-        return self.model_copy(update={"ensemble_a": weight, "name": f"{self.label} a={weight:g}"})
+    def ensembles(self, weights):
+        """Return the variants that predict with another `ensemble_a` and are trained the same."""
+        return [self.model_copy(update={"ensemble_a": a, "name": f"{self.context.label} a={a:g}"})
+                for a in weights if a != self.ensemble_a]
 
 
 class DualViewParams(NamedStudies):
@@ -297,14 +299,15 @@ class DualViewParams(NamedStudies):
     few_shot: DualViewVariant = DualViewVariant()
     base_to_new: DualViewVariant = DualViewVariant()
     ensembles: list[Share] = Field(
-        [0.5], description="with these ensemble_a the main variants are scored too")
+        [0, 0.5], description="with these ensemble_a the main variants are scored too")
     studies: dict[str, DualViewVariant] = {}
 
     @property
     def base_to_new_labels(self):
         """Names of all variants with results base to new: the main one, its ensembles, studies."""
         main, *studies = super().base_to_new_labels
-        return [main, *(self.base_to_new.ensemble(a).label for a in self.ensembles), *studies]
+        ensembles = (variant.label for variant in self.base_to_new.ensembles(self.ensembles))
+        return [main, *ensembles, *studies]
 
     @property
     def lambda_curve(self):

@@ -109,7 +109,8 @@ def studies(frame, method, variants):
     """Few-shot accuracy of a method's variants, a panel for every dataset that has them."""
     summary = over_seeds(complete_rows(frame, method, "few_shot", variants))
     datasets = sorted(summary["dataset"].unique())
-    figure, axes = _grid(len(datasets), columns=3, size=(4.4, 3.4), sharex=False)
+    width = max(4.4, 8.8 / len(datasets))  # one panel alone would be shown too large
+    figure, axes = _grid(len(datasets), columns=3, size=(width, 3.4), sharex=False)
     for axis, dataset in zip(axes, datasets, strict=True):
         panel = summary[summary["dataset"] == dataset]
         shots = sorted(panel["shots"].unique())
