@@ -66,9 +66,7 @@ def captions(args):
     from .datasets.captions import load_captions, own_labels
     from .features import features
     from .methods.aape_retrieval import Retriever
-    from .notebooks import end_with_parent
     from .training import train_plan
-    end_with_parent()
     params = load_params(args.params)
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
     encoder = TextEncoder(backbone.model, backbone.tokenizer)

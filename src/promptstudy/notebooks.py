@@ -13,6 +13,7 @@ import papermill
 from jinja2 import Environment, PackageLoader
 from latex2mathml.converter import convert as to_mathml
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
 from .files import write_text, written_whole
@@ -55,7 +56,8 @@ def notebook_html(notebook, name, note=""):
     """Return the page of an executed notebook: self-contained, equal for equal results.
 
     Equations become MathML, which browsers draw without a script from the network. Progress bars
-    and warnings (the error stream) are left out, since they hold times.
+    and warnings (the error stream) are left out, since they hold times; what was printed stands in
+    one piece, however the kernel happened to send it.
     """
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill's own cell has a random one
@@ -63,7 +65,8 @@ def notebook_html(notebook, name, note=""):
             cell.source = _math_to_mathml(cell.source)
         else:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    exporter = HTMLExporter(template_name="basic", preprocessors=[CoalesceStreamsPreprocessor])
+    body, _ = exporter.from_notebook_node(notebook)
     return render("page.html", title=_title(notebook) or name, body=body, note=note,
                   code_style=HtmlFormatter(style="default").get_style_defs(".highlight"))
 

@@ -40,6 +40,17 @@ def _grid(count, columns=4, size=(3.4, 3.2), **options):
     return figure, axes.flat[:count]
 
 
+def _with_average(frame):
+    """The datasets of a table, behind `average` if they are several."""
+    datasets = list(dict.fromkeys(frame["dataset"]))
+    return datasets if len(datasets) == 1 else ["average", *datasets]
+
+
+def _width(width, panels):
+    """The width of a panel, more where they are few: a small figure would be shown too large."""
+    return max(width, 8.8 / len(panels))
+
+
 def few_shot(frame):
     """Accuracy against shots, a panel for the mean over datasets and for every dataset.
 
@@ -80,7 +91,7 @@ def base_to_new(frame):
     """
     summary = base_to_new_table(frame).reset_index()
     runs = over_seeds(frame[frame["protocol"] == "base_to_new"])
-    datasets = ["average", *dict.fromkeys(runs["dataset"])]
+    datasets = _with_average(runs)
     methods = [method for method in METHODS if method in set(summary["method"])]
     width = 0.8 / len(methods)
     figure, axes = _grid(len(datasets), columns=2, size=(6.2, 3.2))
@@ -109,8 +120,8 @@ def studies(frame, method, variants):
     """Few-shot accuracy of a method's variants, a panel for every dataset that has them."""
     summary = over_seeds(complete_rows(frame, method, "few_shot", variants))
     datasets = sorted(summary["dataset"].unique())
-    width = max(4.4, 8.8 / len(datasets))  # one panel alone would be shown too large
-    figure, axes = _grid(len(datasets), columns=3, size=(width, 3.4), sharex=False)
+    size = (_width(4.4, datasets), 3.4)
+    figure, axes = _grid(len(datasets), columns=3, size=size, sharex=False)
     for axis, dataset in zip(axes, datasets, strict=True):
         panel = summary[summary["dataset"] == dataset]
         shots = sorted(panel["shots"].unique())
@@ -134,8 +145,9 @@ def base_to_new_studies(frame, method, variants):
     summary = base_to_new_table(rows).droplevel("method")
     runs = over_seeds(pd.concat([average_over_datasets(rows), rows]))
     spread = runs.set_index(["dataset", "variant", "subset"])["std"]
-    datasets = ["average", *dict.fromkeys(rows["dataset"])]
-    figure, axes = _grid(len(datasets), size=(3.3, 1.2 + 0.24 * len(variants)), sharey=True)
+    datasets = _with_average(rows)
+    size = (_width(3.3, datasets), 1.2 + 0.24 * len(variants))
+    figure, axes = _grid(len(datasets), size=size, sharey=True)
     for axis, dataset in zip(axes, datasets, strict=True):
         for column, colour in zip(("base", "new", "H"), ("#0b5fa5", "#d1492e", "#1d2733"),
                                   strict=True):
@@ -159,7 +171,7 @@ def trade_off(frame, main, curve):
     which a line joins them, over the datasets that have them all.
     """
     rows = complete_rows(frame, "dualview", "base_to_new", curve)
-    datasets = ["average", *dict.fromkeys(rows["dataset"])]
+    datasets = _with_average(rows)
     variants = base_to_new_table(rows).droplevel("method")
     methods = base_to_new_table(main[main["dataset"].isin(datasets)]).droplevel("variant")
     figure, axes = _grid(len(datasets), columns=2, size=(5.2, 3.9))
