@@ -16,7 +16,7 @@ def check(args):
     params = load_params(args.params)
     if params.data_root is not None:
         from .datasets.splits import load_dataset
-        for name in params.datasets:
+        for name in params.every_dataset:
             load_dataset(params, name)
     schema = json.dumps(Params.model_json_schema(), indent=2) + "\n"
     write_text(params.root / "artefacts" / "params.schema.json", schema)

@@ -117,6 +117,8 @@ def extract(params, name, backbone, cache):
     origin = _settings(params, name, backbone) | {
         "backbone": backbone.name, "class_names": dataset.class_names,
         "images": images_sha256(listed)}
+    if dataset.imagenet_labels:
+        origin["imagenet_labels"] = dataset.imagenet_labels
     path, shards = cache / f"{name}.safetensors", cache / name
     try:
         return FeaturePack.load(path, origin)
@@ -170,7 +172,8 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key):
                 else:
                     progress.update(len(items))
                 parts[split].append(shard)
-    nothing = {part: tensor[:0] for part, tensor in parts["train"][0].items()}
+    some = next(parts[split][0] for split in SPLITS if parts[split])
+    nothing = {part: tensor[:0] for part, tensor in some.items()}
     return {f"{split}.{part}": tensor for split in SPLITS
             for part, tensor in _joined(parts[split] or [nothing]).items()}
 

@@ -43,10 +43,19 @@ class BackboneParams(Block):
     pretrained: str | None = None
 
 
+Layout = Literal[
+    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101",
+    "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101", "imagenetv2", "imagenet_sketch",
+    "imagenet_a", "imagenet_r"]
+
+
 class DatasetParams(Block):
     """Where a dataset's images are and how its class names become a prompt."""
 
-    images: str = Field(description="folder of images, relative to data_root")
+    layout: Layout | None = Field(
+        None, description="one of CoOp's datasets, in its folder below data_root (see "
+                          "`datasets.layouts`); instead of images and split")
+    images: str | None = Field(None, description="folder of images, relative to data_root")
     split: str | None = Field(
         None, description="CoOp split JSON, relative to data_root (to params.yaml with a leading "
                           "./); null: one folder a class, split 50/20/30 by a fixed seed")
@@ -69,6 +78,8 @@ class Schedule(Block):
     """SGD with CoOp's learning-rate schedule, stepped per epoch, as in CoOp's code."""
 
     epochs: dict[Positive, Positive] = Field(description="number of epochs for each shot count")
+    epochs_on: dict[str, Positive] = Field(
+        {}, description="dataset: its number of epochs instead, for every shot count")
     max_steps: Positive | None = Field(
         None, description="where the epochs are more steps than this, there are fewer epochs (as "
                           "CoOp trains fewer on ImageNet); null: as many as `epochs` says")
@@ -78,6 +89,13 @@ class Schedule(Block):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
     warmup_lr: Annotated[float, Field(gt=0)] = 1e-5
+
+    def on(self, dataset):
+        """Return the schedule for a dataset (see `epochs_on`)."""
+        if dataset not in self.epochs_on:
+            return self
+        return self.model_copy(
+            update={"epochs": dict.fromkeys(self.epochs, self.epochs_on[dataset])})
 
 
 class ContextParams(Block):
@@ -333,6 +351,8 @@ class Params(Block):
     base_to_new_shots: Positive = 16
     seeds: list[Annotated[int, Field(ge=0)]]
     datasets: Annotated[dict[str, DatasetParams], Field(min_length=1)]
+    test_only: dict[str, DatasetParams] = Field(
+        {}, description="datasets that nothing is trained on, e.g. ImageNet's shifted versions")
     features: FeatureParams = FeatureParams()
     llm: LLMParams
     coop: CoOpParams
@@ -347,6 +367,15 @@ class Params(Block):
     def methods(self):
         """The blocks of the methods that learn prompts, {name: block}."""
         return {name: block for name, block in self if isinstance(block, MethodParams)}
+
+    @property
+    def every_dataset(self):
+        """The blocks of all datasets, also of those for tests alone, {name: block}."""
+        return {**self.datasets, **self.test_only}
+
+    def key_of(self, name):
+        """Return the key of a dataset in params.yaml, e.g. `datasets.dtd`."""
+        return f"{'datasets' if name in self.datasets else 'test_only'}.{name}"
 
     @property
     def root(self):
@@ -458,6 +487,9 @@ def _cross_check(params):
         needed = {*few_shot, params.base_to_new_shots, *block.study_shots}
         for shots in sorted(needed - set(block.schedule.epochs)):
             faults.append(f"{method}.schedule.epochs: no number of epochs for {shots} shots")
+        for name in set(block.schedule.epochs_on) - set(params.datasets):
+            faults.append(f"{method}.schedule.epochs_on: {name!r} is not a dataset"
+                          + _nearest(name, params.datasets))
     for name in params.llm.corpora:
         if name not in params.datasets:
             faults.append(f"llm.corpora: {name!r} is not a dataset"
@@ -468,10 +500,14 @@ def _cross_check(params):
             faults.append(f"coop.studies: two variants would both be called {label!r} in the "
                           "results; they must differ in n_ctx, class_specific, position or in "
                           "having initial words")
-    for name, dataset in params.datasets.items():
+    for name, dataset in params.every_dataset.items():
+        key = params.key_of(name)
         if dataset.template.count("{}") != 1:
-            faults.append(f"datasets.{name}.template: needs {{}} once (found "
-                          f"{dataset.template!r})")
+            faults.append(f"{key}.template: needs {{}} once (found {dataset.template!r})")
+        if bool(dataset.images) == bool(dataset.layout) or dataset.layout and dataset.split:
+            faults.append(f"{key}: needs images (with a split or without), or a layout")
+    for name in params.test_only.keys() & params.datasets.keys():
+        faults.append(f"test_only.{name}: is one of datasets already; give it another name")
     if len(set(params.seeds)) != len(params.seeds):
         faults.append(f"seeds: each only once (found {params.seeds})")
     return faults

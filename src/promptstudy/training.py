@@ -135,7 +135,8 @@ def train_plan(params, method, pack, backbone, build, texts=None):
     see for `texts`). Each setting is kept on disk as soon as it is trained: after a crash the next
     call goes on with the next setting. Returns the tensors.
     """
-    dataset, schedule = pack.origin["dataset"], getattr(params, method).schedule
+    dataset = pack.origin["dataset"]
+    schedule = getattr(params, method).schedule.on(dataset)
     record, code = origin(params, method, pack, backbone, texts), code_sha256()
     folder = params.root / ".work" / method / dataset
     settings = plan(params, method, dataset)
