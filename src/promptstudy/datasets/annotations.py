@@ -4,6 +4,7 @@ Each function takes the dataset's folder and returns `{"train": [Item, ...], "va
 ...}`. Raises `DatasetError` naming the file, and in it the line, class or key that is wrong.
 """
 
+import io
 import re
 from pathlib import PurePosixPath
 
@@ -118,10 +119,7 @@ def _with_test(trainval, test, source):
 def read_lines(path, n_words=None):
     """Return the words of each line of a text file: `n_words`, or at least one."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist; `python -m promptstudy doctor` says where to "
-                           "get it") from None
+        lines = _content(path).decode().splitlines()
     except UnicodeDecodeError:
         raise DatasetError(f"{path} is not text; {AGAIN}") from None
     words = [line.split() for line in lines]
@@ -135,15 +133,22 @@ def read_lines(path, n_words=None):
 def _mat(path, key):
     """Return the one-dimensional array that a MATLAB file holds under a key."""
     try:
-        content = loadmat(path, squeeze_me=True)
-    except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist; `python -m promptstudy doctor` says where to "
-                           "get it") from None
+        content = loadmat(io.BytesIO(_content(path)), squeeze_me=True)
+    except DatasetError:
+        raise
     except Exception as error:  # scipy raises many types on damaged files
         raise DatasetError(f"{path} is not a MATLAB file ({error}); {AGAIN}") from None
     if key not in content:
         raise DatasetError(f"{path} holds no {key!r}; {AGAIN}")
     return np.atleast_1d(content[key])
+
+
+def _content(path):
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(f"{path} does not exist; `python -m promptstudy doctor` says where to "
+                           "get it") from None
 
 
 def _number(text, path):
