@@ -22,6 +22,41 @@ def check(args):
     write_text(params.root / "artefacts" / "params.schema.json", schema)
 
 
+def doctor(args):
+    """Say of every dataset whether it is present, missing or broken, and what to do about it."""
+    from .doctor import diagnose, table
+    params = load_params(args.params)
+    names = args.datasets or params.every_dataset
+    findings = [diagnose(params, params.any_dataset(name)) for name in names]
+    print(table(findings))
+    unusable = sum(finding.state != "present" for finding in findings)
+    if unusable:
+        raise ValueError(f"{unusable} of {len(findings)} datasets cannot be used")
+
+
+def fetch(args):
+    """Download datasets that have an open source, lay them out below data_root, and check them.
+
+    Interrupt it at any moment: the next call goes on where this one stopped.
+    """
+    from .datasets.fetch import FetchError
+    from .datasets.fetch import fetch as get
+    from .datasets.splits import data_root
+    params = load_params(args.params)
+    failed = 0
+    for name in map(params.any_dataset, args.datasets or params.every_dataset):
+        layout = params.every_dataset[name].layout
+        try:
+            if layout:
+                get(data_root(params), layout)
+        except FetchError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed += 1
+    doctor(args)
+    if failed:
+        raise ValueError(f"{failed} downloads failed")
+
+
 def notebook(args):
     """Execute a notebook for the suite and render it as a page of the report."""
     from pathlib import Path
@@ -111,7 +146,8 @@ def main():
     parser.add_argument("--params", help="params.yaml of the suite (default: the project's)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, *arguments in (
-            (check,), (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"), (report,),
+            (check,), (doctor, "datasets"), (fetch, "datasets"),
+            (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"), (report,),
             (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
         command = commands.add_parser(function.__name__.replace("_", "-"),
                                       help=function.__doc__, description=function.__doc__)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from .clip.backbone import load_backbone
 from .clip.image_features import encode_images, pool_grid, training_view
 from .datasets.images import check_images, load_image
-from .datasets.packs import FeaturePack, compact, images_sha256, listing
+from .datasets.packs import FeaturePack, compact, images_sha256, listing, pack_path
 from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset
 from .files import DamagedFile, json_sha256, load_tensors, save_tensors
 
@@ -86,11 +86,6 @@ def build_packs(params, names):
         paths.append(pack_path(params, name))
         pack.save(paths[-1])
     return paths
-
-
-def pack_path(params, name):
-    """Return where the stored pack of dataset `name` is."""
-    return params.root / "data" / "packs" / f"{name}.safetensors"
 
 
 def class_names(params, name):

@@ -397,12 +397,11 @@ class Params(Block):
 
         Raises `ParamsError` with the nearest valid name.
         """
-        if name is None:
-            return next(iter(self.datasets))
-        if name not in self.datasets:
-            raise ParamsError(f"dataset {name!r} is not in params.yaml"
-                              + _nearest(name, self.datasets))
-        return name
+        return next(iter(self.datasets)) if name is None else _known(name, self.datasets)
+
+    def any_dataset(self, name):
+        """Return `name`, which may be a dataset for tests alone; raises as `dataset`."""
+        return _known(name, self.every_dataset)
 
 
 def load_params(path=None):
@@ -468,6 +467,12 @@ def _keys_at(model, location):
         else:
             model = arguments[0] if arguments else annotation  # a block, or one or none
     return model.model_fields
+
+
+def _known(name, datasets):
+    if name not in datasets:
+        raise ParamsError(f"dataset {name!r} is not in params.yaml" + _nearest(name, datasets))
+    return name
 
 
 def _nearest(word, valid):

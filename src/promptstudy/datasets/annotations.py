@@ -132,10 +132,9 @@ def read_lines(path, n_words=None):
 
 def _mat(path, key):
     """Return the one-dimensional array that a MATLAB file holds under a key."""
+    file = io.BytesIO(_content(path))
     try:
-        content = loadmat(io.BytesIO(_content(path)), squeeze_me=True)
-    except DatasetError:
-        raise
+        content = loadmat(file, squeeze_me=True)
     except Exception as error:  # scipy raises many types on damaged files
         raise DatasetError(f"{path} is not a MATLAB file ({error}); {AGAIN}") from None
     if key not in content:
