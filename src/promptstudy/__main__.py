@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 
 from .files import DamagedFile, save_tensors, write_text
 from .params import Params, ParamsError, load_params
@@ -57,10 +58,18 @@ def fetch(args):
         raise ValueError(f"{failed} downloads failed")
 
 
+def suite(args):
+    """Make a folder that runs another suite, e.g. `suite paper ../paper --data-root /data`.
+
+    It is a clone of this project with the suite's params; run `make repro` in it.
+    """
+    from .suite import make_suite
+    make_suite(load_params(args.params).root, args.name, Path(args.folder), args.data_root)
+    print(f"made {args.folder}; run `make repro` in it (`python -m promptstudy doctor` first)")
+
+
 def notebook(args):
     """Execute a notebook for the suite and render it as a page of the report."""
-    from pathlib import Path
-
     from .notebooks import run_notebook
     params = load_params(args.params)
     name = Path(args.notebook).stem
@@ -147,6 +156,7 @@ def main():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, *arguments in (
             (check,), (doctor, "datasets"), (fetch, "datasets"),
+            (suite, "name", "folder", "--data-root"),
             (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"), (report,),
             (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
         command = commands.add_parser(function.__name__.replace("_", "-"),
@@ -165,6 +175,9 @@ ARGUMENTS = {
     "notebook": {"help": "path of the notebook, e.g. notebooks/03_coop.ipynb"},
     "--dataset": {"help": "name of the dataset in params.yaml"},
     "datasets": {"help": "names of datasets in params.yaml (default: all)", "nargs": "*"},
+    "name": {"help": "of the suite, whose settings are in params-NAME.yaml"},
+    "folder": {"help": "to be made"},
+    "--data-root": {"help": "folder of the datasets in CoOp's layout", "type": Path},
     "--dry-run": {"help": "say how many requests would be sent, and send none",
                   "action": "store_true"},
     "model": {"help": "as `make llm` calls it"},
