@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import changed
 from plain import TOKENIZER, difference, small_clip
 from torch import nn
 from torch.nn import functional as F
 
 from promptstudy.clip.text import TextEncoder
+from promptstudy.features import extract
 from promptstudy.files import load_tensors
 from promptstudy.methods.coop import CoOp
 from promptstudy.params import (
@@ -19,8 +21,17 @@ from promptstudy.params import (
     DualViewParams,
     KgCoOpParams,
     Schedule,
+    load_params,
 )
-from promptstudy.training import count_epochs, epoch_batches, kept, learning_rate, plan, train
+from promptstudy.training import (
+    count_epochs,
+    epoch_batches,
+    kept,
+    learning_rate,
+    plan,
+    train,
+    train_plan,
+)
 
 NAMES = ["cat", "great white shark", "dog", "cat (felis)"]
 
@@ -251,3 +262,19 @@ def test_named_studies_change_the_main_variant():
         *main, "few_shot/neither/1", "few_shot/N1/1"]
     assert block.studies["N1"] == block.few_shot.model_copy(
         update={"n_prompts": 1, "name": "N1"})
+
+
+def test_epochs_on_a_dataset_replace_those_of_its_shots(own_suite, tiny_backbone):
+    params = load_params(own_suite / "params.yaml")
+    schedule = params.coop.schedule.model_copy(update={"epochs_on": {"shapes": 5, "figures": 1}})
+    params = changed(params, coop=params.coop.model_copy(update={"schedule": schedule}))
+    pack = extract(params, "shapes", tiny_backbone, own_suite / "cache")
+    encoder = TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer)
+
+    def build(setting, names, draws):
+        return CoOp(encoder, names, setting.variant, tiny_backbone.logit_scale, seeds=params.seeds)
+
+    learned = train_plan(params, "coop", pack, tiny_backbone, build)
+    # seven images are one batch, fourteen are one and a rest that is dropped; base are four classes
+    assert {key: len(tensor) for key, tensor in learned.items() if key.endswith("losses")} == {
+        "few_shot/M4/1/losses": 5, "few_shot/M4/2/losses": 5, "base_to_new/M4/2/losses": 5}
