@@ -13,10 +13,8 @@ from conftest import CLASSES, SHARED, changed, draw_pictures, picture
 from PIL import Image
 
 from promptstudy.datasets.images import check_images, load_image
+from promptstudy.datasets.items import SPLIT_SEED, SPLITS, DatasetError
 from promptstudy.datasets.splits import (
-    SPLIT_SEED,
-    SPLITS,
-    DatasetError,
     base_and_new,
     few_shot_draw,
     image_folder,

@@ -29,7 +29,14 @@ from promptstudy.methods.dualview import DualView
 from promptstudy.methods.kgcoop import KgCoOp
 from promptstudy.methods.prograd import ProGrad
 from promptstudy.params import Setting, load_params
-from promptstudy.training import origin, plan, train, train_plan, training_draws
+from promptstudy.training import (
+    origin,
+    plan,
+    schedule_of,
+    train,
+    train_plan,
+    training_draws,
+)
 
 
 def test_top1_counts_images_in_percent_for_every_run():
@@ -309,8 +316,8 @@ def test_dualview_trains_on_base_classes_without_the_others_images_and_names(tra
     for setting in settings:
         draws, _ = training_draws(params, pack, setting)
         method = build(setting, names, draws)
-        train(method, images, draws, params.dualview.schedule.of("base_to_new"), setting.shots,
-              params.seeds)
+        schedule = schedule_of(params, "dualview", "shapes", setting)
+        train(method, images, draws, schedule, setting.shots, params.seeds)
         for name, parameter in method.named_parameters():
             if parameter.requires_grad:
                 # not to the bit: texts are encoded beside others, of other lengths

@@ -79,6 +79,12 @@ def test_bad_replies_are_passed_over_and_the_last_good_one_counts(params):
     assert [(p.class_name, p.reason) for p in parsed.problems] == [("yak", "no reply yet")] * 2
 
 
+def test_classes_of_one_name_are_asked_about_once(params):
+    asked = requests(params, "shapes", ["emu", "yak", "emu"])
+    assert [request.key for request in asked] == [
+        request.key for request in requests(params, "shapes", ["emu", "yak"])]
+
+
 def test_duplicates_are_listed(params):
     record(params, completion("It is tall and brown."), completion("It is TALL and brown."))
     parsed = parse(requests(params, "shapes", ["emu"]), read_log(log_path(params, "shapes")))

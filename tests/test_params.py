@@ -1,12 +1,15 @@
 """`params.yaml`: what is wrong is named, with what would be right, before anything runs."""
 
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import PARAMS
 
 from promptstudy.params import ParamsError, load_params
+
+PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -78,6 +81,14 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("llm.corpora", {"shape": "x.json"}, "llm.corpora: 'shape' is not a dataset; did you mean "
                                          "'shapes'?"),
     ("backbone", None, "backbone: field required"),
+    ("datasets.shapes", {}, "datasets.shapes: needs images (with a split or without), or a layout"),
+    ("datasets.shapes.layout", "dtd", "datasets.shapes: needs images (with a split or without)"),
+    ("datasets.dtd", {"layout": "dtd", "split": "x.json"}, "datasets.dtd: needs images (with a"),
+    ("datasets.dtd", {"layout": "dttd"}, "datasets.dtd.layout: input should be 'imagenet', 'cal"),
+    ("test_only", {"shapes": {"layout": "dtd"}}, "test_only.shapes: is one of datasets already"),
+    ("test_only", {"x": {"layout": "dtd", "template": "x"}}, "test_only.x.template: needs {} once"),
+    ("coop.schedule.epochs_on", {"shape": 5}, "coop.schedule.epochs_on: 'shape' is not a dataset; "
+                                              "did you mean 'shapes'?"),
     ("seeds", [1, 1], "seeds: each only once (found [1, 1])"),
     ("datasets.shapes.template", "a photo", "datasets.shapes.template: needs {} once (found "
                                             "'a photo')"),
@@ -144,6 +155,15 @@ def test_dataset_name(tiny_suite):
     assert (params.dataset(), params.dataset("figures")) == ("shapes", "figures")
     with pytest.raises(ParamsError, match="dataset 'figure' is not in .* did you mean 'figures'"):
         params.dataset("figure")
+
+
+def test_dataset_for_tests_alone():
+    params = load_params(PROJECT / "params-paper.yaml")
+    assert params.any_dataset("imagenet_a") == "imagenet_a"
+    assert params.key_of("imagenet_a") == "test_only.imagenet_a"
+    assert params.key_of("imagenet") == "datasets.imagenet"
+    with pytest.raises(ParamsError, match="dataset 'imagenet_a' is not in params.yaml"):
+        params.dataset("imagenet_a")
 
 
 def test_settings_cannot_be_changed(tiny_suite):

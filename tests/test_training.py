@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import changed
 from plain import TOKENIZER, difference, small_clip
 from torch import nn
 from torch.nn import functional as F
 
 from promptstudy.clip.text import TextEncoder
+from promptstudy.features import extract
 from promptstudy.files import load_tensors
 from promptstudy.methods.coop import CoOp
 from promptstudy.params import (
@@ -21,6 +23,7 @@ from promptstudy.params import (
     KgCoOpParams,
     Schedule,
     Setting,
+    load_params,
 )
 from promptstudy.training import (
     count_epochs,
@@ -29,7 +32,9 @@ from promptstudy.training import (
     learned_by,
     learning_rate,
     plan,
+    schedule_of,
     train,
+    train_plan,
 )
 
 NAMES = ["cat", "great white shark", "dog", "cat (felis)"]
@@ -80,13 +85,17 @@ def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one(n_images, sizes
     assert len(torch.cat(batches).unique()) == sum(sizes)
 
 
-def test_base_to_new_may_have_its_own_learning_rate():
-    schedule = Schedule(epochs={1: 5}, lr=0.1, base_to_new_lr=0.01)
-    assert {protocol: schedule.of(protocol).lr for protocol in (
-        "few_shot", "base_to_new", "retrieval")} == {
-            "few_shot": 0.1, "base_to_new": 0.01, "retrieval": 0.1}
+def test_base_to_new_may_have_its_own_learning_rate(suite):
+    def found(schedule):
+        params = changed(suite, coop=suite.coop.model_copy(update={"schedule": schedule}))
+        return {protocol: schedule_of(params, "coop", "shapes", Setting(protocol, None, 1))
+                for protocol in ("few_shot", "base_to_new", "retrieval")}
+
+    schedules = found(Schedule(epochs={1: 5}, lr=0.1, base_to_new_lr=0.01))
+    assert {protocol: schedule.lr for protocol, schedule in schedules.items()} == {
+        "few_shot": 0.1, "base_to_new": 0.01, "retrieval": 0.1}
     same = Schedule(epochs={1: 5}, lr=0.1)
-    assert same.of("base_to_new") == same
+    assert found(same)["base_to_new"] == same
 
 
 @pytest.mark.parametrize("n_images, max_steps, epochs", [
@@ -287,3 +296,19 @@ def test_named_studies_change_the_main_variant():
         *main, "few_shot/neither/1", "few_shot/N1/1"]
     assert block.studies["N1"] == block.few_shot.model_copy(
         update={"n_prompts": 1, "name": "N1"})
+
+
+def test_epochs_on_a_dataset_replace_those_of_its_shots(own_suite, tiny_backbone):
+    params = load_params(own_suite / "params.yaml")
+    schedule = params.coop.schedule.model_copy(update={"epochs_on": {"shapes": 5, "figures": 1}})
+    params = changed(params, coop=params.coop.model_copy(update={"schedule": schedule}))
+    pack = extract(params, "shapes", tiny_backbone, own_suite / "cache")
+    encoder = TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer)
+
+    def build(setting, names, draws):
+        return CoOp(encoder, names, setting.variant, tiny_backbone.logit_scale, seeds=params.seeds)
+
+    learned = train_plan(params, "coop", pack, tiny_backbone, build)
+    # seven images are one batch, fourteen are one and a rest that is dropped; base are four classes
+    assert {key: len(tensor) for key, tensor in learned.items() if key.endswith("losses")} == {
+        "few_shot/M4/1/losses": 5, "few_shot/M4/2/losses": 5, "base_to_new/M4/2/losses": 5}

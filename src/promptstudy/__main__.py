@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 
 from .files import DamagedFile, save_tensors, write_text
 from .lifetime import end_with_dvc
@@ -18,7 +19,7 @@ def check(args):
     if params.data_root is not None:
         from .datasets.captions import load_captioned
         from .datasets.splits import load_dataset
-        for name in params.datasets:
+        for name in params.every_dataset:
             load_dataset(params, name)
         for name in params.captioned:
             load_captioned(params, name)
@@ -26,10 +27,53 @@ def check(args):
     write_text(params.root / "artefacts" / "params.schema.json", schema)
 
 
+def doctor(args):
+    """Say of every dataset whether it is present, missing or broken, and what to do about it."""
+    from .doctor import diagnose, table
+    params = load_params(args.params)
+    names = args.datasets or params.every_dataset
+    findings = [diagnose(params, params.any_dataset(name)) for name in names]
+    print(table(findings))
+    unusable = sum(finding.state != "present" for finding in findings)
+    if unusable:
+        raise ValueError(f"{unusable} of {len(findings)} datasets cannot be used")
+
+
+def fetch(args):
+    """Download datasets that have an open source, lay them out below data_root, and check them.
+
+    Interrupt it at any moment: the next call goes on where this one stopped.
+    """
+    from .datasets.fetch import FetchError
+    from .datasets.fetch import fetch as get
+    from .datasets.splits import data_root
+    params = load_params(args.params)
+    failed = 0
+    for name in map(params.any_dataset, args.datasets or params.every_dataset):
+        layout = params.every_dataset[name].layout
+        try:
+            if layout:
+                get(data_root(params), layout)
+        except FetchError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed += 1
+    doctor(args)
+    if failed:
+        raise ValueError(f"{failed} downloads failed")
+
+
+def suite(args):
+    """Make a folder that runs another suite, e.g. `suite paper ../paper --data-root /data`.
+
+    It is a clone of this project with the suite's params; run `make repro` in it.
+    """
+    from .suite import make_suite
+    make_suite(load_params(args.params).root, args.name, Path(args.folder), args.data_root)
+    print(f"made {args.folder}; run `make repro` in it (`python -m promptstudy doctor` first)")
+
+
 def notebook(args):
     """Execute a notebook for the suite and render it as a page of the report."""
-    from pathlib import Path
-
     from .notebooks import run_notebook
     params = load_params(args.params)
     name = Path(args.notebook).stem
@@ -137,7 +181,9 @@ def main():
     parser.add_argument("--params", help="params.yaml of the suite (default: the project's)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, *arguments in (
-            (check,), (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"),
+            (check,), (doctor, "datasets"), (fetch, "datasets"),
+            (suite, "name", "folder", "--data-root"),
+            (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"),
             (captions, "--dataset"), (report,),
             (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
         command = commands.add_parser(function.__name__.replace("_", "-"),
@@ -156,6 +202,9 @@ ARGUMENTS = {
     "notebook": {"help": "path of the notebook, e.g. notebooks/03_coop.ipynb"},
     "--dataset": {"help": "name of the dataset in params.yaml"},
     "datasets": {"help": "names of datasets in params.yaml (default: all)", "nargs": "*"},
+    "name": {"help": "of the suite, whose settings are in params-NAME.yaml"},
+    "folder": {"help": "to be made"},
+    "--data-root": {"help": "folder of the datasets in CoOp's layout", "type": Path},
     "--dry-run": {"help": "say how many requests would be sent, and send none",
                   "action": "store_true"},
     "model": {"help": "as `make llm` calls it"},

@@ -16,7 +16,7 @@ from .clip.backbone import load_backbone
 from .clip.image_features import encode_images, pool_grid, training_view
 from .datasets.captions import load_captioned
 from .datasets.images import check_images, load_image
-from .datasets.packs import FeaturePack, compact, images_sha256, listing
+from .datasets.packs import FeaturePack, compact, images_sha256, listing, pack_path
 from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset
 from .files import DamagedFile, json_sha256, load_tensors, save_tensors
 
@@ -89,11 +89,6 @@ def build_packs(params, names):
     return paths
 
 
-def pack_path(params, name):
-    """Return where the stored pack of dataset `name` is."""
-    return params.root / "data" / "packs" / f"{name}.safetensors"
-
-
 def class_names(params, name):
     """Return the class names of dataset `name` in label order, from its images or its pack."""
     if params.data_root is not None:
@@ -119,6 +114,8 @@ def extract(params, name, backbone, cache):
     origin = _settings(params, name, backbone) | {
         "backbone": backbone.name, "class_names": dataset.class_names,
         "images": images_sha256(listed)}
+    if dataset.imagenet_labels:
+        origin["imagenet_labels"] = dataset.imagenet_labels
     path, shards = cache / f"{name}.safetensors", cache / name
     try:
         return FeaturePack.load(path, origin)
@@ -172,7 +169,8 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key):
                 else:
                     progress.update(len(items))
                 parts[split].append(shard)
-    nothing = {part: tensor[:0] for part, tensor in parts["train"][0].items()}
+    some = next(parts[split][0] for split in SPLITS if parts[split])
+    nothing = {part: tensor[:0] for part, tensor in some.items()}
     return {f"{split}.{part}": tensor for split in SPLITS
             for part, tensor in _joined(parts[split] or [nothing]).items()}
 

@@ -43,10 +43,19 @@ class BackboneParams(Block):
     pretrained: str | None = None
 
 
+Layout = Literal[
+    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101",
+    "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101", "imagenetv2", "imagenet_sketch",
+    "imagenet_a", "imagenet_r"]
+
+
 class DatasetParams(Block):
     """Where a dataset's images are and how its class names become a prompt."""
 
-    images: str = Field(description="folder of images, relative to data_root")
+    layout: Layout | None = Field(
+        None, description="one of CoOp's datasets, in its folder below data_root (see "
+                          "`datasets.layouts`); instead of images and split")
+    images: str | None = Field(None, description="folder of images, relative to data_root")
     split: str | None = Field(
         None, description="CoOp split JSON, relative to data_root (to params.yaml with a leading "
                           "./); null: one folder a class, split 50/20/30 by a fixed seed")
@@ -81,6 +90,8 @@ class Schedule(Block):
     """SGD with CoOp's learning-rate schedule, stepped per epoch, as in CoOp's code."""
 
     epochs: dict[Positive, Positive] = Field(description="number of epochs for each shot count")
+    epochs_on: dict[str, Positive] = Field(
+        {}, description="dataset: its number of epochs instead, for every shot count")
     max_steps: Positive | None = Field(
         None, description="where the epochs are more steps than this, there are fewer epochs (as "
                           "CoOp trains fewer on ImageNet); null: as many as `epochs` says")
@@ -93,12 +104,6 @@ class Schedule(Block):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
     warmup_lr: Annotated[float, Field(gt=0)] = 1e-5
-
-    def of(self, protocol):
-        """Return this schedule with the learning rate that it has in a protocol as `lr`."""
-        if protocol == "base_to_new" and self.base_to_new_lr:
-            return self.model_copy(update={"lr": self.base_to_new_lr})
-        return self
 
 
 class ContextParams(Block):
@@ -403,6 +408,8 @@ class Params(Block):
     seeds: list[Annotated[int, Field(ge=0)]]
     datasets: Annotated[dict[str, DatasetParams], Field(min_length=1)]
     captioned: dict[str, CaptionedParams] = {}
+    test_only: dict[str, DatasetParams] = Field(
+        {}, description="datasets that nothing is trained on, e.g. ImageNet's shifted versions")
     features: FeatureParams = FeatureParams()
     llm: LLMParams
     coop: CoOpParams
@@ -418,6 +425,17 @@ class Params(Block):
     def methods(self):
         """The blocks of the methods that learn prompts, {name: block}."""
         return {name: block for name, block in self if isinstance(block, MethodParams)}
+
+    @property
+    def every_dataset(self):
+        """The blocks of all datasets, also of those for tests alone, {name: block}."""
+        return {**self.datasets, **self.test_only}
+
+    def key_of(self, name):
+        """Return the key of a dataset in params.yaml, e.g. `datasets.dtd`."""
+        block = ("captioned" if name in self.captioned else
+                 "test_only" if name in self.test_only else "datasets")
+        return f"{block}.{name}"
 
     @property
     def root(self):
@@ -439,12 +457,11 @@ class Params(Block):
 
         Raises `ParamsError` with the nearest valid name.
         """
-        if name is None:
-            return next(iter(self.datasets))
-        if name not in self.datasets:
-            raise ParamsError(f"dataset {name!r} is not in params.yaml"
-                              + _nearest(name, self.datasets))
-        return name
+        return next(iter(self.datasets)) if name is None else _known(name, self.datasets)
+
+    def any_dataset(self, name):
+        """Return `name`, which may be a dataset for tests alone; raises as `dataset`."""
+        return _known(name, self.every_dataset)
 
 
 def load_params(path=None):
@@ -512,6 +529,12 @@ def _keys_at(model, location):
     return model.model_fields
 
 
+def _known(name, datasets):
+    if name not in datasets:
+        raise ParamsError(f"dataset {name!r} is not in params.yaml" + _nearest(name, datasets))
+    return name
+
+
 def _nearest(word, valid):
     match = difflib.get_close_matches(str(word), list(map(str, valid)), n=1, cutoff=0)
     return f"; did you mean {match[0]!r}?" if match else ""
@@ -537,6 +560,9 @@ def _cross_check(params):
         faults.append("aape.schedule.epochs: no number of epochs for 1 shot, as captioned needs")
     for name in params.captioned.keys() & params.datasets.keys():
         faults.append(f"captioned.{name}: there is a dataset of that name; rename one")
+        for name in set(block.schedule.epochs_on) - set(params.datasets):
+            faults.append(f"{method}.schedule.epochs_on: {name!r} is not a dataset"
+                          + _nearest(name, params.datasets))
     for name in params.llm.corpora:
         if name not in params.datasets:
             faults.append(f"llm.corpora: {name!r} is not a dataset"
@@ -547,10 +573,14 @@ def _cross_check(params):
             faults.append(f"coop.studies: two variants would both be called {label!r} in the "
                           "results; they must differ in n_ctx, class_specific, position or in "
                           "having initial words")
-    for name, dataset in params.datasets.items():
+    for name, dataset in params.every_dataset.items():
+        key = params.key_of(name)
         if dataset.template.count("{}") != 1:
-            faults.append(f"datasets.{name}.template: needs {{}} once (found "
-                          f"{dataset.template!r})")
+            faults.append(f"{key}.template: needs {{}} once (found {dataset.template!r})")
+        if bool(dataset.images) == bool(dataset.layout) or dataset.layout and dataset.split:
+            faults.append(f"{key}: needs images (with a split or without), or a layout")
+    for name in params.test_only.keys() & params.datasets.keys():
+        faults.append(f"test_only.{name}: is one of datasets already; give it another name")
     if len(set(params.seeds)) != len(params.seeds):
         faults.append(f"seeds: each only once (found {params.seeds})")
     return faults

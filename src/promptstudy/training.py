@@ -44,6 +44,16 @@ def plan(params, method, dataset):
     return list({setting.key: setting for setting in settings}.values())
 
 
+def schedule_of(params, method, dataset, setting):
+    """Return the `Schedule` that a method is trained with on a dataset in a `Setting`."""
+    schedule, changes = getattr(params, method).schedule, {}
+    if dataset in schedule.epochs_on:
+        changes["epochs"] = dict.fromkeys(schedule.epochs, schedule.epochs_on[dataset])
+    if setting.protocol == "base_to_new" and schedule.base_to_new_lr:
+        changes["lr"] = schedule.base_to_new_lr
+    return schedule.model_copy(update=changes)
+
+
 def origin(params, method, pack, backbone, texts=None):
     """Return the record of what a method's learned tensors of a dataset depend on.
 
@@ -139,7 +149,7 @@ def train_plan(params, method, pack, backbone, build, texts=None):
     see for `texts`). Each setting is kept on disk as soon as it is trained: after a crash the next
     call goes on with the next setting. Returns the tensors.
     """
-    dataset, schedule = pack.origin["dataset"], getattr(params, method).schedule
+    dataset = pack.origin["dataset"]
     record, code = origin(params, method, pack, backbone, texts), code_sha256()
     folder = params.root / ".work" / method / dataset
     settings = plan(params, method, dataset)
@@ -150,8 +160,8 @@ def train_plan(params, method, pack, backbone, build, texts=None):
         def compute(setting=setting, description=description):
             draws, names = training_draws(params, pack, setting)
             model = build(setting, names, draws)
-            losses = train(model, pack.train, draws, schedule.of(setting.protocol), setting.shots,
-                           params.seeds, description)
+            losses = train(model, pack.train, draws, schedule_of(params, method, dataset, setting),
+                           setting.shots, params.seeds, description)
             learned = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
             return {**learned, "losses": losses}
 

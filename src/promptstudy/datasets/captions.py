@@ -5,7 +5,8 @@ import random
 
 import torch
 
-from .splits import SPLIT_SEED, SPLITS, Dataset, DatasetError, Item, data_root
+from .items import SPLIT_SEED, SPLITS, Dataset, DatasetError, Item
+from .splits import data_root
 
 FORMS = ('it must hold one {"image": path, "captions": [sentence, ...]} a line, each with "split" '
          '(train, val or test) or none of them, or be Karpathy\'s JSON of COCO or Flickr30k')

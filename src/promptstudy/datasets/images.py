@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import warnings
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from .splits import SPLITS, DatasetError
+from .items import SPLITS, DatasetError
 
 
 def load_image(file):
@@ -35,13 +36,14 @@ def check_images(dataset, folder):
 
     `folder` is what the paths are relative to. Raises one `DatasetError` that lists every problem
     with its split and class: files missing, empty or undecodable; one image (by digest) in
-    training or validation and in test, or in two classes.
+    training or validation and in test, or in two classes. Published lists have such images here
+    and there; as they are not ours to correct, that is but a warning.
     """
     entries = [(split, item) for split in SPLITS for item in getattr(dataset, split)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         read = pool.map(lambda entry: _read(folder / entry[1].path), entries)
         results = list(tqdm(read, f"check {dataset.name}", len(entries), unit="image", leave=False))
-    problems, digests, places = [], {}, defaultdict(list)
+    problems, repeated, digests, places = [], [], {}, defaultdict(list)
     for (split, item), (digest, problem) in zip(entries, results, strict=True):
         if problem:
             problems.append(f"{_place(split, item)}: {problem}")
@@ -53,8 +55,13 @@ def check_images(dataset, folder):
         leaks = "test" in splits and len(splits) > 1
         if leaks or len({item.label for _, item in found}) > 1:
             where = "in training or validation and in test" if leaks else "in two classes"
-            problems.append(f"the same image is {where}: "
+            repeated.append(f"the same image is {where}: "
                             + "; ".join(_place(split, item) for split, item in found))
+    if repeated and dataset.published:
+        warnings.warn(f"{dataset.name}: {len(repeated)} images of the published lists are there "
+                      f"twice, e.g. {repeated[0]}", stacklevel=2)
+    else:
+        problems += repeated
     if problems:
         raise DatasetError(f"{len(problems)} problems with the images of {dataset.name} in "
                            f"{folder}; replace these files, or remove them from the split:\n"

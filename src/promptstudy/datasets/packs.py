@@ -80,6 +80,11 @@ class FeaturePack:
         return cls(*load_tensors(path, expected))
 
 
+def pack_path(params, name):
+    """Return where the stored pack of dataset `name` is."""
+    return params.root / "data" / "packs" / f"{name}.safetensors"
+
+
 def listing(dataset, digests):
     """Return the stored form of a dataset's labels, paths and digests, `{"train.labels": ...}`."""
     tensors = {}

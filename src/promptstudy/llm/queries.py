@@ -51,13 +51,16 @@ def read_queries(params):
 
 
 def requests(params, name, class_names):
-    """Return the `Request`s of dataset `name`: every class, query and reply, in this order."""
+    """Return the `Request`s of dataset `name`: every class, query and reply, in this order.
+
+    Classes of one name, of which ImageNet has some, are asked about once.
+    """
     queries = read_queries(params)
     subject = queries.subjects.get(name, "{}")
     return [Request(class_name, query, index,
                     _body(params.llm, queries.system, text.format(_with_article(
                         subject.format(class_name))), index))
-            for class_name in class_names
+            for class_name in dict.fromkeys(class_names)
             for query, text in enumerate(queries.queries)
             for index in range(params.llm.n_replies)]
 

@@ -1,0 +1,172 @@
+"""The lists of CoOp's datasets out of their raw annotations, as CoOp's code makes them.
+
+Each function takes the dataset's folder and returns `{"train": [Item, ...], "val": ..., "test":
+...}`. Raises `DatasetError` naming the file, and in it the line, class or key that is wrong.
+"""
+
+import io
+import re
+from pathlib import PurePosixPath
+
+import numpy as np
+from scipy.io import loadmat
+from torchvision.datasets import Flowers102
+
+from .items import DatasetError, Item, divide, divide_trainval, folder_items, folder_names
+
+AGAIN = "get it again"
+
+
+def folders(folder, images, ignored=(), renamed=None):
+    """One folder a class, divided 50/20/30: Caltech101, DTD, EuroSAT and Food101.
+
+    CoOp shuffled the files as its file system listed them, here they are sorted first: the counts
+    are CoOp's, the choice of images is not.
+    """
+    names = [name for name in folder_names(folder / images) if name not in ignored]
+    classes = {name: (label, (renamed or {}).get(name, name)) for label, name in enumerate(names)}
+    return divide(folder_items(folder / images, classes), folder / images)
+
+
+def oxford_pets(folder):
+    """Lines `image class species breed`; the class name is that of the image, in lower case."""
+    def read(name):
+        path = folder / "annotations" / name
+        return [Item(f"{image}.jpg", _number(label, path) - 1, image.rsplit("_", 1)[0].lower())
+                for image, label, _, _ in read_lines(path, 4)]
+
+    return _with_test(read("trainval.txt"), read("test.txt"), folder / "annotations/trainval.txt")
+
+
+def stanford_cars(folder):
+    """MATLAB files; the year, which is last in a class name, comes first."""
+    names = [" ".join([name.split(" ")[-1], *name.split(" ")[:-1]])
+             for name in _mat(folder / "devkit" / "cars_meta.mat", "class_names")]
+
+    def read(images, path):
+        annotations = _mat(path, "annotations")
+        if not {"fname", "class"} <= set(annotations.dtype.names or ()):
+            raise DatasetError(f"{path}: its annotations have no fname and class; {AGAIN}")
+        return [Item(f"{images}/{name}", int(label) - 1, _named(names, int(label), path))
+                for name, label in zip(annotations["fname"], annotations["class"], strict=True)]
+
+    train = folder / "devkit" / "cars_train_annos.mat"
+    return _with_test(read("cars_train", train),
+                      read("cars_test", folder / "cars_test_annos_withlabels.mat"), train)
+
+
+def oxford_flowers(folder):
+    """A MATLAB file of labels in the order of the images; torchvision knows the classes' names."""
+    path = folder / "imagelabels.mat"
+    names = [name.rstrip("?") for name in Flowers102.classes]  # CoOp has no doubt about a dahlia
+    return divide([Item(f"image_{number:05d}.jpg", int(label) - 1, _named(names, int(label), path))
+                   for number, label in enumerate(_mat(path, "labels"), start=1)], path)
+
+
+def fgvc_aircraft(folder):
+    """Official lists of train, val and test, lines `image variant`."""
+    names = [" ".join(words) for words in read_lines(folder / "variants.txt")]
+
+    def read(split):
+        path = folder / f"images_variant_{split}.txt"
+        return [Item(f"{image}.jpg", _label(names, " ".join(variant), path), " ".join(variant))
+                for image, *variant in read_lines(path)]
+
+    return {split: read(split) for split in ("train", "val", "test")}
+
+
+def sun397(folder):
+    """Partition 01; of a class like /a/apse/indoor the name is "indoor apse"."""
+    names = [path for path, in read_lines(folder / "ClassName.txt", 1)]
+
+    def read(name):
+        path = folder / name
+        items = []
+        for image, in read_lines(path, 1):
+            place = PurePosixPath(image)
+            label = _label(names, str(place.parent), path)
+            items.append(Item(image.lstrip("/"), label, " ".join(place.parent.parts[:1:-1])))
+        return items
+
+    return _with_test(read("Training_01.txt"), read("Testing_01.txt"), folder / "Training_01.txt")
+
+
+def ucf101(folder):
+    """Split 01 of the videos, whose middle frames lie in folders named like Apply_Eye_Makeup."""
+    lists = folder / "ucfTrainTestlist"
+    labels = {name: _number(label, lists / "classInd.txt") - 1
+              for label, name in read_lines(lists / "classInd.txt", 2)}
+
+    def read(name):
+        items = []
+        for video, *_ in read_lines(lists / name):
+            action, _, file = video.partition("/")
+            if action not in labels:
+                raise DatasetError(f"{lists / name}: class {action!r} is not in classInd.txt; "
+                                   f"{AGAIN}")
+            class_name = "_".join(re.findall("[A-Z][^A-Z]*", action))
+            items.append(Item(f"{class_name}/{file.replace('.avi', '.jpg')}", labels[action],
+                              class_name))
+        return items
+
+    return _with_test(read("trainlist01.txt"), read("testlist01.txt"), lists / "trainlist01.txt")
+
+
+def _with_test(trainval, test, source):
+    return {**divide_trainval(trainval, source), "test": test}
+
+
+def read_lines(path, n_words=None):
+    """Return the words of each line of a text file: `n_words`, or at least one."""
+    try:
+        lines = _content(path).decode().splitlines()
+    except UnicodeDecodeError:
+        raise DatasetError(f"{path} is not text; {AGAIN}") from None
+    words = [line.split() for line in lines]
+    for number, line in enumerate(words, start=1):
+        if not line or n_words not in (None, len(line)):
+            raise DatasetError(f"{path}, line {number}: {n_words or 'some'} words are expected "
+                               f"(found {' '.join(line)!r}); {AGAIN}")
+    return words
+
+
+def _mat(path, key):
+    """Return the one-dimensional array that a MATLAB file holds under a key."""
+    file = io.BytesIO(_content(path))
+    try:
+        content = loadmat(file, squeeze_me=True)
+    except Exception as error:  # scipy raises many types on damaged files
+        raise DatasetError(f"{path} is not a MATLAB file ({error}); {AGAIN}") from None
+    if key not in content:
+        raise DatasetError(f"{path} holds no {key!r}; {AGAIN}")
+    return np.atleast_1d(content[key])
+
+
+def _content(path):
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DatasetError(f"{path} does not exist; `python -m promptstudy doctor` says where to "
+                           "get it") from None
+
+
+def _number(text, path):
+    if not text.isdecimal():
+        raise DatasetError(f"{path}: a class number is expected (found {text!r}); {AGAIN}")
+    return int(text)
+
+
+def _named(names, number, path):
+    """The name of the class with a number, counted from 1."""
+    if not 1 <= number <= len(names):
+        raise DatasetError(f"{path}: there is no class {number}, only {len(names)}; {AGAIN}")
+    return names[number - 1]
+
+
+def _label(names, name, path):
+    """The label of the class with a name."""
+    try:
+        return names.index(name)
+    except ValueError:
+        raise DatasetError(f"{path}: class {name!r} is not in the dataset's list of classes; "
+                           f"{AGAIN}") from None

@@ -1,0 +1,189 @@
+"""Downloads that survive interruptions, and archives unpacked to where CoOp has them.
+
+A download grows in `.fetch/` in the dataset's folder; it goes on where it stopped, is checked
+against its published checksum and is only then unpacked, beside it, and moved into place. What
+stands in place already is left alone.
+"""
+
+import hashlib
+import os
+import shutil
+import tarfile
+import time
+import zipfile
+
+import requests
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from .layouts import LAYOUTS
+from .sources import absent
+
+ATTEMPTS = 6  # in a row without a byte more
+PAUSE = 1.0  # seconds after the first failure, twice as long after each other
+SPEED = 10e6  # bytes a second, for saying how long it may take
+PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+
+
+class FetchError(ValueError):
+    """Something cannot be downloaded or unpacked; the message says what, why and what to do."""
+
+
+def fetch(root, name):
+    """Get what is missing of layout `name` below `root`; return the `Piece`s to be got by hand.
+
+    Raises `FetchError` for the first piece that cannot be got; what was downloaded until then is
+    kept for the next call.
+    """
+    work = root / LAYOUTS[name].folder / ".fetch"
+    while piece := next((piece for piece in absent(root, name) if not piece.by_hand), None):
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(work / "lock", timeout=0):
+                _get(piece, work)
+        except Timeout:
+            raise FetchError(f"another fetch is at work in {work}; wait for its end") from None
+        shutil.rmtree(work)
+    return absent(root, name)
+
+
+def download(url, path, digest, space=0):
+    """Download `url` to `path`, going on with what an interrupted call left at `path.part`.
+
+    Connections that break are tried again, as long as they bring something. `space` is how many
+    bytes there must be room for, at least. Raises `FetchError` for an address that answers with an
+    error, a full disk, or a `digest` that does not fit: the download is then thrown away (and, if
+    it went on with an older one, tried once more).
+    """
+    part = path.with_name(f"{path.name}.part")
+    older = part.exists()
+    _receive_all(url, part, space)
+    found = digest_of(part, digest)
+    if found == digest:
+        os.replace(part, path)
+        return
+    with open(part, "rb") as file:
+        page = file.read(1) == b"<"
+    part.unlink()
+    if older:
+        download(url, path, digest, space)
+        return
+    raise FetchError(f"{url} gives {'a web page' if page else 'something else'} instead of what "
+                     f"was published: its checksum is {found}, expected is {digest}; get it by "
+                     "hand")
+
+
+def unpack(archive, folder):
+    """Unpack a tar or zip archive into `folder`, which must not exist yet.
+
+    Raises `FetchError` for one that is damaged or would write outside the folder.
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as file:
+                for name in file.namelist():
+                    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                        raise FetchError(f"{archive} would write outside its folder ({name!r}); "
+                                         "nothing of it was unpacked")
+                file.extractall(folder)
+        elif not hasattr(tarfile, "data_filter"):
+            raise FetchError(f"{archive} is only unpacked by Python 3.11.4 or newer, which guards "
+                             "against paths that lead out of it; unpack it by hand")
+        else:
+            with tarfile.open(archive) as file:
+                file.extractall(folder, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise FetchError(f"{archive} cannot be unpacked: {error}") from None
+
+
+def digest_of(path, digest):
+    """Return the digest of a file, of the kind of `digest`, e.g. `md5:...`."""
+    kind = digest.partition(":")[0]
+    with open(path, "rb") as file:
+        return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
+
+
+def _get(piece, work):
+    """Download a piece, check it, unpack it and move it into the dataset's folder."""
+    folder, path, unpacked = work.parent, work / piece.file, work / "unpacked"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    if not (path.exists() and digest_of(path, piece.digest) == piece.digest):
+        print(f"{folder / piece.makes}: {piece.url}{_about(piece.size)}", flush=True)
+        download(piece.url, path, piece.digest, piece.size * (1 + piece.is_archive))
+    if not piece.is_archive:
+        os.replace(path, folder / piece.makes)
+        return
+    print(f"unpacking {path.name}", flush=True)
+    unpack(path, unpacked)
+    if piece.inner:
+        unpack(unpacked / piece.inner, unpacked / ".inner")
+        unpacked /= ".inner"
+    source = unpacked / piece.inside
+    if not (source / piece.makes).exists():
+        raise FetchError(f"{path} holds no {piece.makes} where it should; unpack it by hand into "
+                         f"{folder}")
+    # what the piece is known by comes last, so that an interrupted move is noticed
+    for child in sorted(source.iterdir(), key=lambda child: child.name == piece.makes):
+        if not (folder / child.name).exists():
+            os.replace(child, folder / child.name)
+
+
+def _receive_all(url, part, space):
+    failures = 0
+    while True:
+        before = _size(part)
+        try:
+            return _receive(url, part, space)
+        except PASSING as error:
+            failures = 0 if _size(part) > before else failures + 1
+            if failures == ATTEMPTS:
+                raise FetchError(f"{url} cannot be downloaded: {error}; run this again to go on "
+                                 f"from {_size(part):,} bytes, or get it by hand") from None
+            time.sleep(PAUSE * 2 ** failures)
+        except OSError as error:
+            raise FetchError(f"{url} cannot be downloaded to {part}: {error}") from None
+
+
+def _receive(url, part, space):
+    """Append to `part` what `url` has beyond it, or start anew where that is not offered."""
+    have = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    with requests.get(url, headers=headers, stream=True, timeout=60) as response:
+        if have and response.status_code == 416:
+            return  # there is nothing beyond; the checksum will tell whether it is all
+        if response.status_code in (429, 500, 502, 503, 504):
+            raise requests.ConnectionError(f"the server answers {response.status_code}")
+        if not response.ok:
+            raise FetchError(f"{url} answers {response.status_code} {response.reason}; it may have "
+                             "moved: get it by hand")
+        start = have if response.status_code == 206 else 0
+        if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+            part.unlink()
+            raise requests.ConnectionError("the server sends another range than was asked for")
+        length = int(response.headers.get("Content-Length", 0))
+        _check_space(part, max(start + length, space) - start)
+        with (open(part, "ab" if start else "wb") as file,
+              tqdm(desc=part.stem, total=start + length or None, initial=start, unit="B",
+                   unit_scale=True, disable=None) as progress):
+            for chunk in response.iter_content(1 << 16):  # a torn chunk is lost
+                file.write(chunk)
+                progress.update(len(chunk))
+    if _size(part) < start + length:
+        raise requests.ConnectionError("the connection was cut")
+
+
+def _check_space(path, needed):
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise FetchError(f"{path.parent} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are "
+                         "needed to download and unpack; make room and run this again")
+
+
+def _size(path):
+    return path.stat().st_size if path.exists() else 0
+
+
+def _about(size):
+    if not size:
+        return ""
+    return f" ({size / 1e9:.2f} GB, {size / SPEED / 60:.0f} minutes at 10 MB/s)"

@@ -1,0 +1,106 @@
+"""ImageNet and its shifted versions, in folders named by WordNet id or by label.
+
+Class names are those of CoOp's `classnames.txt`, lines `n01440764 tench`. Each function takes the
+dataset's folder and returns the lists `{"train": [Item, ...], "val": ..., "test": ...}`; those of
+the shifted versions have "imagenet_labels" too, the label that each class has in ImageNet. Raises
+`DatasetError` naming the file or folder and the class.
+"""
+
+import re
+
+from .annotations import AGAIN, read_lines
+from .items import DatasetError, folder_items, folder_names
+
+N_VAL = 4  # images of a class: as many as CoOp draws for validation at most
+
+
+def imagenet(folder):
+    """Train and val folders. The official val is the test set, as in CoOp.
+
+    CoOp chooses on these test images too; here the last four training images of every class (in
+    order of their names) are set aside for that.
+    """
+    images, names = folder / "images", class_names(folder)
+    for split in ("train", "val"):
+        _check(images / split, names)
+    lists, classes = {"train": [], "val": []}, _labelled(names)
+    for wnid, named in classes.items():
+        items = folder_items(images, {wnid: named}, "train")
+        if len(items) <= N_VAL:
+            raise DatasetError(f"{images / 'train' / wnid}: {len(items)} images, at least "
+                               f"{N_VAL + 1} are needed; unpack its archive again")
+        lists["train"] += items[:-N_VAL]
+        lists["val"] += items[-N_VAL:]
+    return lists | {"test": folder_items(images, classes, "val")}
+
+
+def all_classes(folder, images):
+    """One folder for each class of ImageNet, named by WordNet id: ImageNet-Sketch."""
+    names = class_names(folder)
+    _check(folder / images, names)
+    return _tested(folder / images, names, names)
+
+
+def own_classes(folder, images):
+    """Folders of some classes, which are then the only ones: ImageNet-A and -R."""
+    names = class_names(folder)
+    found = _check(folder / images, names, whole=False)
+    return _tested(folder / images, {wnid: names[wnid] for wnid in found}, names)
+
+
+def numbered(folder, images):
+    """Folders named by label, 0 to 999: ImageNetV2."""
+    names = {str(label): name for label, name in enumerate(class_names(folder).values())}
+    _check(folder / images, names)
+    return _tested(folder / images, names, names)
+
+
+def class_names(folder):
+    """Return `{WordNet id: class name}` in the order of ImageNet's labels.
+
+    `classnames.txt` lies in the dataset's folder, or else in ImageNet's beside it.
+    """
+    path = folder / "classnames.txt"
+    if not path.is_file():
+        path = folder.parent / "imagenet" / "classnames.txt"
+    lines = read_lines(path)
+    for number, (wnid, *name) in enumerate(lines, start=1):
+        if not (re.fullmatch(r"n\d+", wnid) and name):
+            raise DatasetError(f"{path}, line {number}: a WordNet id and a class name are expected "
+                               f"(found {' '.join([wnid, *name])!r}); {AGAIN}")
+    names = {wnid: " ".join(name) for wnid, *name in lines}
+    if [wnid for wnid, *_ in lines] != sorted(names):
+        raise DatasetError(f"{path}: its WordNet ids are not in order, which is that of ImageNet's "
+                           f"labels; {AGAIN}")
+    return names
+
+
+def _check(folder, names, whole=True):
+    """Return the names of the folders in `folder`; raise `DatasetError` unless they are classes.
+
+    whole: there must be a folder for every class.
+    """
+    found = folder_names(folder) if folder.is_dir() else []
+    unknown, missing = sorted(set(found) - set(names)), sorted(set(names) - set(found))
+    if not found:
+        raise DatasetError(f"{folder}: one folder a class is expected, there is none (ImageNet's "
+                           "own archive of val has none: torchvision.datasets.imagenet."
+                           "parse_val_archive sorts its images)")
+    if unknown:
+        raise DatasetError(f"{folder}: {unknown[0]!r} is no class of classnames.txt; remove the "
+                           "folder, or get classnames.txt again")
+    if whole and missing:
+        raise DatasetError(f"{folder}: {len(missing)} classes of classnames.txt have no folder, "
+                           f"e.g. {missing[0]!r}; unpack the archive again")
+    return found
+
+
+def _tested(folder, names, every):
+    """Return the lists of a folder of test images alone; `every` has all classes of ImageNet."""
+    labels = {key: label for label, key in enumerate(every)}
+    return {"train": [], "val": [], "test": folder_items(folder, _labelled(names)),
+            "imagenet_labels": [labels[key] for key in names]}
+
+
+def _labelled(names):
+    return {key: (label, name) for label, (key, name) in enumerate(names.items())}

@@ -1,0 +1,148 @@
+"""The lists of a dataset: which images, of which classes, and CoOp's two ways of dividing them."""
+
+import json
+import os
+import random
+import warnings
+from collections import defaultdict
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+SPLITS = ("train", "val", "test")
+SPLIT_SEED = 1  # CoOp's: with it, its published splits come out of the raw annotations
+
+
+class DatasetError(ValueError):
+    """A dataset cannot be used; the message names the file, key or class and what to do."""
+
+
+class Item(NamedTuple):
+    """One image: its path relative to the dataset's images folder, and its class."""
+
+    path: str
+    label: int
+    class_name: str
+
+
+class Dataset(NamedTuple):
+    """The items of the three splits and the class names in label order (`val` may be empty).
+
+    `published` lists are used as they are, whatever is odd about them. `imagenet_labels` says which
+    class of ImageNet each class is, for its shifted versions.
+    """
+
+    name: str
+    class_names: list[str]
+    template: str
+    train: list[Item]
+    val: list[Item]
+    test: list[Item]
+    published: bool = False
+    imagenet_labels: list[int] | None = None
+
+
+def divide(items, source):
+    """Divide every class 50/20/30, as CoOp does, into `{"train": [...], "val": ..., "test": ...}`.
+
+    Classes are taken in order of first appearance and shuffled by one generator of seed 1. Raises
+    `DatasetError`, naming `source`, for a class with too few images.
+    """
+    generator, splits = random.Random(SPLIT_SEED), {split: [] for split in SPLITS}
+    for group in _by_class(items):
+        generator.shuffle(group)
+        n_train, n_val = round(0.5 * len(group)), round(0.2 * len(group))
+        if n_val == 0 or n_train + n_val == len(group):
+            raise DatasetError(
+                f"{source}: class {group[0].class_name!r} has {len(group)} images, dividing them "
+                "50/20/30 needs at least 4; add some, or divide the images yourself into folders "
+                "train, val (optional) and test with one folder a class in each")
+        splits["train"] += group[:n_train]
+        splits["val"] += group[n_train:n_train + n_val]
+        splits["test"] += group[n_train + n_val:]
+    return splits
+
+
+def divide_trainval(items, source):
+    """Divide every class 80/20, as CoOp does: return `{"train": [...], "val": [...]}`.
+
+    As `divide`, for datasets that come with test images of their own.
+    """
+    generator, train, val = random.Random(SPLIT_SEED), [], []
+    for group in _by_class(items):
+        generator.shuffle(group)
+        n_val = round(0.2 * len(group))
+        if n_val == 0:
+            raise DatasetError(f"{source}: class {group[0].class_name!r} has {len(group)} training "
+                               "images, dividing them 80/20 needs at least 3; get the file again")
+        val += group[:n_val]
+        train += group[n_val:]
+    return {"train": train, "val": val}
+
+
+def folder_names(folder):
+    """Return the sorted names of the folders in a folder, without hidden ones."""
+    return sorted(path.name for path in folder.iterdir()
+                  if path.is_dir() and not path.name.startswith("."))
+
+
+def folder_items(root, classes, inside=""):
+    """Return the `Item`s of the class folders in `root/inside`, with paths relative to `root`.
+
+    classes: {name of the folder: (label, class name)}. Raises `DatasetError` for an empty folder.
+    """
+    items = []
+    for name, (label, class_name) in classes.items():
+        images = image_names(root / inside / name)
+        if not images:
+            raise DatasetError(f"{root / inside / name}: there is no image in it; add some or "
+                               "remove the folder")
+        items += [Item(str(PurePosixPath(inside, name, image)), label, class_name)
+                  for image in images]
+    return items
+
+
+def image_names(folder):
+    """Sorted names of the image files of a folder; a warning says how many others there are."""
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    images = [name for name in names if name.lower().endswith(IMG_EXTENSIONS)]
+    if len(images) < len(names):
+        warnings.warn(f"{folder}: {len(names) - len(images)} entries are left out because their "
+                      f"names do not end in {', '.join(IMG_EXTENSIONS)}", stacklevel=2)
+    return images
+
+
+def read_split_file(path, key):
+    """Return the `Item`s of one of CoOp's split files, `{"train": [...], "val": ..., "test": ...}`.
+
+    `key` of params.yaml named the file. Raises `DatasetError` for one that is missing or of another
+    shape.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{key}: the split file {path} does not exist; correct the key in "
+                           "params.yaml, or remove it to divide the images folder by its "
+                           "subfolders") from None
+    except ValueError as error:
+        raise DatasetError(f"{path} is not valid JSON ({error}); get the split file again") \
+            from None
+    shape = (f"{path} must look like CoOp's split files, "
+             '{"train": [[path, label, class name], ...], "val": [...], "test": [...]}')
+    if not isinstance(content, dict) or set(content) != set(SPLITS):
+        raise DatasetError(f"{shape}; it does not have exactly these three keys")
+    for split in SPLITS:
+        if not isinstance(content[split], list):
+            raise DatasetError(f"{shape}; {split!r} is not a list")
+        for item in content[split]:
+            if not (isinstance(item, list) and [type(value) for value in item] == [str, int, str]):
+                raise DatasetError(f"{shape}; {split!r} holds {item!r}")
+    return {split: [Item(*item) for item in content[split]] for split in SPLITS}
+
+
+def _by_class(items):
+    groups = defaultdict(list)
+    for item in items:
+        groups[item.label].append(item)
+    return groups.values()

@@ -1,0 +1,45 @@
+"""Another suite beside the default one: a clone of the project with other params.
+
+The pipeline reads one `params.yaml` (`dvc.yaml` makes its stages from it) and writes its results
+beside it. So a suite has a folder of its own, which shares the history and nothing else: what is
+computed there leaves the first folder's params, artefacts and results alone.
+"""
+
+import json
+import re
+import subprocess
+
+from .files import write_text
+from .params import ParamsError, load_params
+
+
+def make_suite(root, name, folder, data_root=None):
+    """Clone the project at `root` to `folder`, on a branch `name`, to run `params-<name>.yaml`.
+
+    data_root: replaces the one in that file. The results of the other suite are removed from the
+    clone. Raises `ParamsError` for a suite that does not exist, params that cannot be used and a
+    `folder` that is taken, and `ValueError` where git cannot clone.
+    """
+    source = root / f"params-{name}.yaml"
+    if not source.is_file():
+        known = ", ".join(path.stem.removeprefix("params-") for path in root.glob("params-*.yaml"))
+        raise ParamsError(f"{source} does not exist; there are the suites: {known or 'none'}")
+    if folder.exists():
+        raise ParamsError(f"{folder} exists already; give another folder, or remove it")
+    text = source.read_text(encoding="utf-8")
+    if data_root is not None:
+        value = json.dumps(str(data_root.expanduser().absolute()))
+        text = re.sub(r"(?m)^data_root:.*$", lambda _: f"data_root: {value}", text)
+    load_params(source)  # so that nothing is made of params that cannot be used
+    _git("clone", "--quiet", str(root), str(folder))
+    _git("-C", str(folder), "switch", "--quiet", "--create", f"suite-{name}")
+    write_text(folder / "params.yaml", text)
+    # the frozen stage's page is all that belongs to every suite
+    _git("-C", str(folder), "rm", "--quiet", "-r", "--ignore-unmatch", "dvc.lock", "reports",
+         ":!reports/00_pocket_clip.html")
+
+
+def _git(*arguments):
+    run = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if run.returncode:
+        raise ValueError(f"git {arguments[0]} failed: {run.stderr.strip()}")
