@@ -52,6 +52,9 @@ def faulty(tmp_path):
                                 "'lambda_distill'?"),
     ("captioned.pairs.caption", "x", "captioned.pairs.caption: unknown key; did you mean "
                                      "'captions'?"),
+    ("transfer.sources", "shapes", "transfer.sources: unknown key; did you mean 'source'?"),
+    ("transfer.domain.lines.shfit", 1, "transfer.domain.lines.shfit: unknown key; did you mean "
+                                       "'shift'?"),
     ("llm.n_reply", 2, "llm.n_reply: unknown key; did you mean 'n_replies'?"),
     ("llm.price", {"prompts": 1}, "llm.price.prompts: unknown key; did you mean 'prompt'?"),
     ("backbone.weights", "x", "backbone.weights: unknown key; did you mean 'pretrained'?"),
@@ -101,6 +104,22 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
                                                                 "dataset of that name"),
     ("aape.schedule.epochs", {2: 1}, "aape.schedule.epochs: no number of epochs for 1 shot, as "
                                      "captioned needs"),
+    ("transfer", None, "transfer: field required"),
+    ("transfer.source", "shape", "transfer.source: 'shape' is not a dataset; did you mean "
+                                 "'shapes'?"),
+    ("transfer.shots", 4, "transfer.shots: must be one of shots, with which linear probes are "
+                          "trained (found 4)"),
+    ("transfer.shots", 4, "prograd.schedule.epochs: no number of epochs for 4 shots"),
+    ("transfer.per_class", 0, "transfer.per_class: input should be greater than or equal to 1"),
+    ("transfer.domain", {"lines": {"shift": "drawing"}}, "transfer.domain.lines.shift: input "
+                                                         "should be 'sketch', 'rendition',"),
+    ("transfer.domain.lines", {}, "transfer.domain.lines: needs images (with a split or without), "
+                                  "or a shift"),
+    ("transfer.domain.lines", {"shift": "sketch", "images": "x"}, "transfer.domain.lines: needs"),
+    ("transfer.domain.lines", {"shift": "sketch", "split": "x"}, "transfer.domain.lines: needs"),
+    ("transfer.domain", {"figures": {"shift": "sketch"}}, "transfer.domain.figures: another kind "
+                                                          "of test images is called so; rename"),
+    ("transfer.domain", {"original": {"images": "x"}}, "transfer.domain.original: another kind"),
     ("shots", [1, 5], "coop.schedule.epochs: no number of epochs for 5 shots"),
 ])
 def test_wrong_value_is_named(faulty, key, value, message):

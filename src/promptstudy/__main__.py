@@ -16,9 +16,10 @@ def check(args):
     params = load_params(args.params)
     if params.data_root is not None:
         from .datasets.captions import load_captioned
-        from .datasets.splits import load_dataset
-        for name in params.datasets:
-            load_dataset(params, name)
+        from .datasets.splits import labels_in, load_dataset
+        names = {name: load_dataset(params, name).class_names for name in params.every_dataset}
+        for name in params.transfer.domain:
+            labels_in(names[params.transfer.source], names[name], name)
         for name in params.captioned:
             load_captioned(params, name)
     schema = json.dumps(Params.model_json_schema(), indent=2) + "\n"
@@ -84,6 +85,19 @@ def captions(args):
     train_plan(params, "aape", own_labels(pack), backbone, build, texts)
 
 
+def shifted(args):
+    """Compute the features of a shifted version of the source, or take them from its pack."""
+    from .clip.backbone import load_backbone
+    from .features import features
+    from .notebooks import end_with_parent
+    end_with_parent()
+    params = load_params(args.params)
+    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
+    pack, report = features(params, args.dataset, backbone)
+    print(report)
+    pack.save(params.artefact("features", args.dataset))
+
+
 def ask(args):
     """Ask the LLM of params.yaml for the class descriptions that have no reply yet."""
     from .features import class_names
@@ -130,7 +144,7 @@ def packs(args):
     """Compute the feature packs in data/packs from the images under data_root."""
     from .features import build_packs
     params = load_params(args.params)
-    build_packs(params, args.datasets or list(params.datasets))
+    build_packs(params, args.datasets or list(params.every_dataset))
 
 
 def main():
@@ -140,7 +154,7 @@ def main():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, *arguments in (
             (check,), (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"),
-            (captions, "--dataset"), (report,),
+            (captions, "--dataset"), (shifted, "--dataset"), (report,),
             (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
         command = commands.add_parser(function.__name__.replace("_", "-"),
                                       help=function.__doc__, description=function.__doc__)

@@ -30,6 +30,27 @@ class Batch(NamedTuple):
 
 def plan(params, method, dataset):
     """Return every `Setting` of a method that the suite trains on a dataset, each once."""
+    settings = _tested_there(params, method, dataset)
+    if dataset == params.transfer.source:
+        settings.append(transferred(params, method))
+    return list({setting.key: setting for setting in settings}.values())
+
+
+def transferred(params, method):
+    """Return the `Setting` of a method that is trained on the source to be tested elsewhere.
+
+    Where the suite trains the same variant few-shot with as many images and steps, it is that one.
+    """
+    block, transfer = getattr(params, method), params.transfer
+    setting = Setting("few_shot", block.base_to_new, transfer.shots)
+    as_long = transfer.max_steps in (None, block.schedule.max_steps)
+    if as_long and setting in _tested_there(params, method, transfer.source):
+        return setting
+    return setting._replace(protocol="transfer")
+
+
+def _tested_there(params, method, dataset):
+    """The settings of a method that are trained on a dataset to be tested on it."""
     block = getattr(params, method)
     if dataset in params.captioned:  # every image is a class of its own, so there is one a class
         return [Setting("retrieval", block.retrieval, 1)]
@@ -41,7 +62,15 @@ def plan(params, method, dataset):
     if dataset in block.study_datasets:
         settings += [Setting(block.study_protocol, variant, shots)
                      for variant in block.study_variants for shots in block.study_shots]
-    return list({setting.key: setting for setting in settings}.values())
+    return settings
+
+
+def schedule_of(params, method, setting):
+    """Return the `Schedule` that a setting of a method is trained with."""
+    schedule = getattr(params, method).schedule
+    if setting.protocol == "transfer" and params.transfer.max_steps is not None:
+        schedule = schedule.model_copy(update={"max_steps": params.transfer.max_steps})
+    return schedule
 
 
 def origin(params, method, pack, backbone, texts=None):
@@ -55,6 +84,8 @@ def origin(params, method, pack, backbone, texts=None):
               **{key: pack.origin[key] for key in ("images", "views", "local_grid")},
               "image_fingerprint": backbone.image_fingerprint,
               "text_fingerprint": backbone.text_fingerprint}
+    if pack.origin["dataset"] == params.transfer.source:
+        record["transfer"] = [params.transfer.shots, params.transfer.max_steps]
     return record if texts is None else {**record, "texts": json_sha256(texts)}
 
 
@@ -139,7 +170,7 @@ def train_plan(params, method, pack, backbone, build, texts=None):
     see for `texts`). Each setting is kept on disk as soon as it is trained: after a crash the next
     call goes on with the next setting. Returns the tensors.
     """
-    dataset, schedule = pack.origin["dataset"], getattr(params, method).schedule
+    dataset = pack.origin["dataset"]
     record, code = origin(params, method, pack, backbone, texts), code_sha256()
     folder = params.root / ".work" / method / dataset
     settings = plan(params, method, dataset)
@@ -150,8 +181,8 @@ def train_plan(params, method, pack, backbone, build, texts=None):
         def compute(setting=setting, description=description):
             draws, names = training_draws(params, pack, setting)
             model = build(setting, names, draws)
-            losses = train(model, pack.train, draws, schedule, setting.shots, params.seeds,
-                           description)
+            losses = train(model, pack.train, draws, schedule_of(params, method, setting),
+                           setting.shots, params.seeds, description)
             learned = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
             return {**learned, "losses": losses}
 

@@ -28,7 +28,10 @@ class Item(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """The items of the three splits and the class names in label order (`val` may be empty)."""
+    """The items of the three splits and the class names in label order.
+
+    `val` may be empty, and `train` as well of what is for tests alone.
+    """
 
     name: str
     class_names: list[str]
@@ -41,48 +44,89 @@ class Dataset(NamedTuple):
 def image_folder(params, name):
     """Return the folder that the paths of dataset `name` are relative to.
 
-    Raises `DatasetError` when `data_root` is not set, or it or the folder does not exist.
+    Of what is made from the source's test images, it is the source's. Raises `DatasetError` when
+    `data_root` is not set, or it or the folder does not exist.
     """
-    block = "captioned" if name in params.captioned else "datasets"
-    folder = data_root(params) / getattr(params, block)[name].images
+    settings = params.captioned.get(name) or params.every_dataset[name]
+    if shift_of(params, name):
+        return image_folder(params, params.transfer.source)
+    folder = data_root(params) / settings.images
     if not folder.is_dir():
-        raise DatasetError(f"{block}.{name}.images: the folder {folder} does not exist; correct "
-                           "it in params.yaml (it is relative to data_root)")
+        raise DatasetError(f"{_block(params, name)}.{name}.images: the folder {folder} does not "
+                           "exist; correct it in params.yaml (it is relative to data_root)")
     return folder
 
 
+def shift_of(params, name):
+    """Return which shift of the source's test images dataset `name` is, or None."""
+    return name in params.transfer.domain and params.transfer.domain[name].shift or None
+
+
 def load_dataset(params, name):
-    """Return the `Dataset` called `name` of `params`.
+    """Return the `Dataset` called `name` of `params`, with test images alone for shifted versions.
 
     Its items come from `datasets.<name>.split`, one of CoOp's `split_zhou_*.json` files read as it
     is, or, without one, from the images folder itself (see `read_folder`). Underscores in class
     names become spaces. Raises `DatasetError` for missing folders and files, a split file of
     another shape, and classes that are ambiguous, not numbered 0 to C-1 or without training images.
     """
-    settings = params.datasets[name]
-    folder = image_folder(params, name)
+    if shift_of(params, name):
+        return _drawn(load_dataset(params, params.transfer.source), name, params.transfer.per_class)
+    settings, folder = params.every_dataset[name], image_folder(params, name)
+    test_only = name in params.transfer.domain
     if settings.split is None:
-        source, splits = folder, read_folder(folder)
+        source, splits = folder, read_folder(folder, test_only)
     else:
         source = (params.root if settings.split.startswith("./") else data_root(params))
         source = source / settings.split
-        splits = _read_split_file(source, f"datasets.{name}.split")
+        splits = _read_split_file(source, f"{_block(params, name)}.{name}.split")
     splits = {split: [Item(path, label, class_name.replace("_", " "))
                       for path, label, class_name in items] for split, items in splits.items()}
-    class_names = _checked_class_names(splits, source)
-    return Dataset(name, class_names, settings.template, **splits)
+    if test_only:
+        splits |= {"train": [], "val": []}
+    class_names = _checked_class_names(splits, source, test_only)
+    template = params.datasets[params.transfer.source if test_only else name].template
+    return Dataset(name, class_names, template, **splits)
 
 
-def read_folder(folder):
+def labels_in(source_names, class_names, name):
+    """Return the source's label of each class of its shifted version `name`.
+
+    Raises `DatasetError` listing the classes that the source does not have, or has twice.
+    """
+    wrong = [class_name for class_name in class_names if source_names.count(class_name) != 1]
+    if wrong:
+        raise DatasetError(f"transfer.domain.{name}: its classes must be the source's, which "
+                           f"does not have {', '.join(map(repr, wrong))} (or has two of that name);"
+                           " rename or remove them")
+    return [source_names.index(class_name) for class_name in class_names]
+
+
+def _drawn(source, name, per_class):
+    """Return the dataset `name` of some test images of each class of `source`, always the same."""
+    test = source.test
+    if per_class:
+        labels = torch.tensor([item.label for item in test])
+        test = [test[index] for index in _draw(labels, per_class, random.Random(SPLIT_SEED))[0]]
+    return Dataset(name, source.class_names, source.template, [], [], test)
+
+
+def read_folder(folder, test_only=False):
     """Divide a folder that holds one folder of images a class; labels follow the sorted names.
 
     A folder of `train`, `val` (optional) and `test`, each with one folder a class, is taken as it
     is. Otherwise every class is shuffled and divided 50/20/30, as CoOp's `read_and_split_data`
-    does, by one generator of seed 1 over the sorted names of the files.
+    does, by one generator of seed 1 over the sorted names of the files; or, with `test_only`, not
+    divided at all.
     Returns `{"train": [Item, ...], "val": ..., "test": ...}`; raises `DatasetError` for a class
     with too few images.
     """
     names = _folder_names(folder)
+    if test_only:
+        test = [Item(f"{class_name}/{image}", label, class_name)
+                for label, class_name in enumerate(names)
+                for image in _image_names(folder / class_name)]
+        return {"train": [], "val": [], "test": test}
     if {"train", "test"} <= set(names) <= set(SPLITS):
         classes = _folder_names(folder / "train")
         splits = {split: [] for split in SPLITS}
@@ -201,7 +245,13 @@ def _read_split_file(path, key):
     return {split: content[split] for split in SPLITS}
 
 
-def _checked_class_names(splits, source):
+def _block(params, name):
+    """Return the block of params.yaml that dataset `name` is in."""
+    return ("captioned" if name in params.captioned else
+            "transfer.domain" if name in params.transfer.domain else "datasets")
+
+
+def _checked_class_names(splits, source, test_only):
     """Return the class names in label order, or raise `DatasetError` (see `load_dataset`)."""
     names, labels = {}, {}
     for item in (item for split in SPLITS for item in splits[split]):
@@ -223,7 +273,7 @@ def _checked_class_names(splits, source):
                            f"{len(names) - 1}; {missing} are missing")
     trained = {item.label for item in splits["train"]}
     untrained = [names[label] for label in sorted(set(names) - trained)]
-    if untrained:
+    if untrained and not test_only:
         raise DatasetError(f"{source}: no training images for {', '.join(map(repr, untrained))}; "
                            "add some or remove the class")
     if not splits["test"]:
