@@ -183,7 +183,7 @@ def test_contexts_of_new_classes_come_from_their_names(trained):
         for name in ("network.first.weight", "network.second.bias"):
             assert torch.equal(dict(model.named_parameters())[name],
                                learned[f"{setting.key}/{name}"])
-    base, new = (evaluation.prototypes(setting, subset) for subset in ("base", "new"))
+    base, new = (evaluation.prototypes(setting, subset, evaluation) for subset in ("base", "new"))
     draws, names = training_draws(params, pack, setting)
     assert torch.equal(base, image_prototypes(Support.of(pack.train, draws), len(names)))
     hard = evaluation.hard_views["ensemble"].mean

@@ -92,8 +92,11 @@ def load_dataset(params, name):
 def labels_in(source_names, class_names, name):
     """Return the source's label of each class of its shifted version `name`.
 
-    Raises `DatasetError` listing the classes that the source does not have, or has twice.
+    Raises `DatasetError` listing the classes that the source does not have, or has twice (which is
+    no fault in a version with all of its classes).
     """
+    if class_names == source_names:
+        return list(range(len(source_names)))
     wrong = [class_name for class_name in class_names if source_names.count(class_name) != 1]
     if wrong:
         raise DatasetError(f"transfer.domain.{name}: its classes must be the source's, which "
