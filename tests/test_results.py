@@ -404,7 +404,7 @@ def test_figures_show_every_dataset_and_method(suite):
 
 @pytest.mark.parametrize("protocol, places, methods", [
     ("cross_dataset", ["shapes", "figures", "mean of the others"], 7),
-    ("domain", ["shapes", "original", "lines", "photos", "mean of the others"], 8)])
+    ("domain", ["shapes", "original", "lines", "photos", "mean of the shifts"], 8)])
 def test_figures_of_transfer_show_every_place_and_method(suite, protocol, places, methods):
     frame = main_rows(made_up(suite), suite)
     axis = plots.transfer(frame, protocol).axes[0]

@@ -86,16 +86,18 @@ def captions(args):
 
 
 def shifted(args):
-    """Compute the features of a shifted version of the source, or take them from its pack."""
+    """Compute the features of the source's shifted versions, or take them from their packs."""
     from .clip.backbone import load_backbone
     from .features import features
     from .notebooks import end_with_parent
     end_with_parent()
     params = load_params(args.params)
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
-    pack, report = features(params, args.dataset, backbone)
-    print(report)
-    pack.save(params.artefact("features", args.dataset))
+    params.artefact("shifted", "").parent.mkdir(parents=True, exist_ok=True)  # there may be none
+    for name in params.transfer.domain:
+        pack, report = features(params, name, backbone)
+        print(f"{name}: {report}")
+        pack.save(params.artefact("shifted", name))
 
 
 def ask(args):
@@ -154,7 +156,7 @@ def main():
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, *arguments in (
             (check,), (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"),
-            (captions, "--dataset"), (shifted, "--dataset"), (report,),
+            (captions, "--dataset"), (shifted,), (report,),
             (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
         command = commands.add_parser(function.__name__.replace("_", "-"),
                                       help=function.__doc__, description=function.__doc__)

@@ -8,6 +8,7 @@ from .evaluation import DESCRIPTIONS_ALONE
 from .params import ORIGINAL
 from .results import (
     METHODS,
+    TRANSFER,
     average_over_datasets,
     base_to_new_table,
     complete_rows,
@@ -138,7 +139,7 @@ def _cross_dataset(frame, params):
     def listing(*methods):
         return "; ".join(f"{title}: " + ", ".join(f"{METHODS[method]} {_cell(of.loc[method])}"
                                                   for method in methods)
-                         for title, of in (("mean of the others", away), ("at home", home)))
+                         for title, of in ((TRANSFER["cross_dataset"], away), ("at home", home)))
 
     yield ("CoOp is worse than zero-shot CLIP on other datasets than its own (CoCoOp's critique)",
            listing("zero_shot", "coop"), _ahead([(away.loc["zero_shot"], away.loc["coop"])]))
@@ -155,7 +156,7 @@ def _domain(frame, params):
     mean = shifted["mean"]
 
     def listing(*methods):
-        return "mean of the shifts: " + ", ".join(
+        return f"{TRANSFER['domain']}: " + ", ".join(
             f"{METHODS[method]} {_cell(mean.loc[method])}" for method in methods)
 
     yield ("CoOp is more robust to shifts of the images than zero-shot CLIP",
@@ -181,7 +182,7 @@ def _domain(frame, params):
         of_coop = _over_runs(transfer_runs(frame, "domain").loc["coop"]["mean"], by="variant")
         pair = [of_coop.loc[context.label] for context in (short, long)]
         yield ("CoOp with a shorter context is more robust to shifts",
-               f"mean of the shifts: M={short.n_ctx} {_cell(pair[0])}, M={long.n_ctx} "
+               f"{TRANSFER['domain']}: M={short.n_ctx} {_cell(pair[0])}, M={long.n_ctx} "
                f"{_cell(pair[1])}", _ahead([pair]))
 
 

@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from .files import written_whole
 from .results import (
     METHODS,
+    TRANSFER,
     average_over_datasets,
     base_to_new_table,
     complete_rows,
@@ -123,8 +124,8 @@ def transfer(frame, protocol):
                  capsize=2, color=COLOURS[method], label=METHODS[method])
     axis.hlines(means.loc["zero_shot"], places - 0.45, places + 0.45, linestyles="--",
                 color=COLOURS["zero_shot"], label=METHODS["zero_shot"])
-    names = ["mean of the others" if name == "mean" else name for name in runs.columns]
-    axis.set_xticks(places, [name.replace("_", " ") for name in names])
+    axis.set_xticks(places, [name.replace("_", " ")
+                             for name in runs.rename(columns={"mean": TRANSFER[protocol]})])
     axis.grid(axis="x", visible=False)
     axis.set(ylabel="top-1 accuracy (%)")
     figure.legend(loc="outside lower center", ncols=5)

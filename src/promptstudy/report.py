@@ -124,7 +124,7 @@ def _transfer(results, protocol):
         lambda value: f" ± {value:.1f}").where(runs.size() > 1, "")
     cells = cells.loc[[key for method in METHODS for key in cells.index if key[0] == method]]
     cells = cells.rename(index=METHODS, level="method")
-    return cells.rename(columns={"mean": "mean of the others"}).reset_index()
+    return cells.rename(columns={"mean": TRANSFER[protocol]}).reset_index()
 
 
 def _studies(results, method, block):

@@ -8,7 +8,8 @@ from .params import ORIGINAL
 COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "shots", "seed",
            "subset", "metric", "value", "n_test")
 KEY = COLUMNS[:-2]
-TRANSFER = ("cross_dataset", "domain")
+# protocols that test elsewhere, and what their mean is of
+TRANSFER = {"cross_dataset": "mean of the others", "domain": "mean of the shifts"}
 METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
            "linear_probe": "Linear probe", "coop": "CoOp", "kgcoop": "KgCoOp",
            "prograd": "ProGrad", "dualpt": "DuAl-PT", "dualview": "Dual-view", "aape": "AAPE"}
