@@ -20,7 +20,7 @@ from promptstudy.datasets.splits import (
     image_folder,
     load_dataset,
 )
-from promptstudy.params import DatasetParams, load_params
+from promptstudy.params import DatasetParams, TargetParams, load_params
 
 OFFICIAL = sorted((SHARED / "splits").glob("split_zhou_*.json"))
 needs_grocery = pytest.mark.skipif(not (SHARED / "grocery").is_dir(),
@@ -80,6 +80,47 @@ def test_folders_divided_by_the_user(own_suite, splits):
     assert [len(getattr(dataset, split)) for split in SPLITS] == [
         4 if split in splits else 0 for split in SPLITS]
     assert dataset.test[0].path == "test/green disc/000.png"
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 30, None])
+def test_shifts_are_of_the_same_test_images_of_every_class(tiny_suite, per_class):
+    params = load_params(tiny_suite / "params.yaml")
+    params = changed(params, transfer=params.transfer.model_copy(update={"per_class": per_class}))
+    source, drawn = load_dataset(params, "shapes"), load_dataset(params, "lines")
+    assert drawn == load_dataset(params, "lines")
+    assert (drawn.train, drawn.val, drawn.class_names) == ([], [], source.class_names)
+    assert set(drawn.test) <= set(source.test) and len(set(drawn.test)) == len(drawn.test)
+    counts = np.bincount([item.label for item in drawn.test], minlength=len(source.class_names))
+    assert (counts == min(per_class or 3, 3)).all()  # a class has three
+    assert image_folder(params, "lines") == image_folder(params, "shapes")
+    assert drawn.template == source.template == "a drawing of {}."
+
+
+def test_a_shifted_version_in_folders_is_for_tests_alone(tiny_suite):
+    photos = load(tiny_suite, "photos")
+    assert photos.class_names == ["blue square", "plain", "striped"]
+    assert (photos.train, photos.val, len(photos.test)) == ([], [], 15)
+    assert photos.test[0] == ("blue square/000.png", 0, "blue square")
+    assert photos.template == "a drawing of {}."  # the source's
+
+
+def test_of_a_shifted_version_s_split_file_test_images_alone_are_used(own_suite):
+    params = load_params(own_suite / "params.yaml")
+    target = TargetParams(images="figures/pictures", split="figures/split_zhou_Figures.json")
+    params = changed(params, transfer=params.transfer.model_copy(update={"domain": {"x": target}}))
+    found, whole = load_dataset(params, "x"), load(own_suite)
+    assert (found.train, found.val, found.test) == ([], [], whole.test)
+    edit_split(own_suite, lambda split: {**split, "train": [], "val": []})
+    assert load_dataset(params, "x") == found
+    with pytest.raises(DatasetError, match="no training images for 'red disc', "):
+        load(own_suite)
+
+
+def test_a_shifted_version_s_missing_folder_is_named(own_suite):
+    (own_suite / "images" / "photos").rename(own_suite / "images" / "pictures")
+    with pytest.raises(DatasetError, match="transfer.domain.photos.images: the folder .*photos "
+                                           "does not exist"):
+        load(own_suite, "photos")
 
 
 def test_a_class_may_be_called_train(own_suite):

@@ -203,7 +203,8 @@ def command(own_suite, monkeypatch, capsys):
     after = after[after.index("features:"):].replace("study_datasets: [shapes]", "")
     (own_suite / "params.yaml").write_text(
         before.replace("data_root: images", "data_root: data_root") +
-        "datasets: {dtd: {layout: dtd}}\ntest_only: {imagenet_a: {layout: imagenet_a}}\n" + after)
+        "datasets: {dtd: {layout: dtd}}\ntransfer: {source: dtd, shots: 1, "
+        "domain: {imagenet_a: {layout: imagenet_a}}}\n" + after)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["promptstudy", "--params",

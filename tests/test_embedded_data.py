@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.image_features import encode_images
 from promptstudy.clip.text import TextEncoder
-from promptstudy.datasets.images import load_image
-from promptstudy.datasets.splits import image_folder, load_dataset
+from promptstudy.datasets.images import image_seed, load_image
+from promptstudy.datasets.shifts import shifted
+from promptstudy.datasets.splits import image_folder, load_dataset, shift_of
 from promptstudy.evaluation import top1
 from promptstudy.features import class_names, features
 from promptstudy.files import DamagedFile
@@ -36,6 +37,21 @@ def test_packs_were_made_by_this_backbone_with_these_settings(backbone, name):
     assert pack.train.views.shape[1:] == (PARAMS.features.views, pack.train.features.shape[1])
     for split in (pack.train, pack.val, pack.test):
         assert set(split.labels.unique().tolist()) == set(range(len(pack.class_names)))
+
+
+@pytest.mark.parametrize("name", PARAMS.transfer.domain)
+def test_shifts_are_of_four_test_images_of_every_class(backbone, name):
+    pack, report = features(PARAMS, name, backbone)
+    source = features(PARAMS, PARAMS.transfer.source, backbone)[0]
+    assert report.source == "pack" and (len(pack.train), len(pack.val)) == (0, 0)
+    assert pack.class_names == source.class_names
+    assert pack.test.labels.bincount(minlength=100).unique().tolist() == [4]
+    place = {path: index for index, path in enumerate(source.test.paths)}
+    index = [place[path] for path in pack.test.paths]
+    assert torch.equal(source.test.labels[index], pack.test.labels)
+    assert [source.test.digests[i] for i in index] == pack.test.digests
+    cosines = F.cosine_similarity(source.test.features[index], pack.test.features)
+    assert 0.2 < cosines.mean() < 0.9  # other pictures, of the same things
 
 
 def test_caltech_is_coops_own_split(backbone):
@@ -95,7 +111,7 @@ def test_one_flipped_bit_in_the_embedded_data_is_refused(tmp_path, backbone, whe
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the images")
-@pytest.mark.parametrize("name", PARAMS.datasets)
+@pytest.mark.parametrize("name", PARAMS.every_dataset)
 def test_packs_hold_the_features_of_the_images(backbone, name):
     params = PARAMS.model_copy(update={"data_root": SHARED})
     params._root = PARAMS.root
@@ -103,8 +119,10 @@ def test_packs_hold_the_features_of_the_images(backbone, name):
     assert [item.path for item in dataset.test] == pack.test.paths
     assert [item.label for item in dataset.test] == pack.test.labels.tolist()
     chosen = torch.linspace(0, len(dataset.test) - 1, 6).long().tolist()
-    images = torch.stack([backbone.preprocess(load_image(
-        image_folder(params, name) / dataset.test[index].path)) for index in chosen])
-    extracted, _ = encode_images(backbone.model, images)
+    images = [load_image(image_folder(params, name) / dataset.test[i].path) for i in chosen]
+    if shift := shift_of(params, name):
+        images = [shifted(image, shift, image_seed(pack.test.digests[i]))
+                  for i, image in zip(chosen, images, strict=True)]
+    extracted, _ = encode_images(backbone.model, torch.stack([*map(backbone.preprocess, images)]))
     cosines = F.cosine_similarity(extracted, pack.test.features[chosen])
     assert cosines.min() > 1 - 1e-4

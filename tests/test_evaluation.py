@@ -6,28 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import changed
+from conftest import changed, dualview_builder
 
-from promptstudy.clip.descriptions import (
-    description_sources,
-    encode_descriptions,
-    hand_crafted_texts,
-)
-from promptstudy.clip.text import TextEncoder
+from promptstudy.clip.descriptions import encode_descriptions, hand_crafted_texts
 from promptstudy.datasets.captions import load_captions, own_labels
 from promptstudy.evaluation import Comparison, Evaluation, quarters, top1, typicality
 from promptstudy.features import extract
 from promptstudy.files import DamagedFile, load_tensors, save_tensors
-from promptstudy.llm.descriptions import describe, path_of, save
-from promptstudy.methods import linear_probe
-from promptstudy.methods.aape import Classifier
 from promptstudy.methods.aape_retrieval import Retriever
 from promptstudy.methods.augmentation import Support, image_prototypes
 from promptstudy.methods.coop import CoOp
-from promptstudy.methods.dualpt import DuAlPT
-from promptstudy.methods.dualview import DualView
-from promptstudy.methods.kgcoop import KgCoOp
-from promptstudy.methods.prograd import ProGrad
 from promptstudy.params import Setting, load_params
 from promptstudy.training import (
     origin,
@@ -71,67 +59,6 @@ def test_quarters_are_equal_in_number_and_ordered():
     values = torch.tensor([.9, .1, .5, .3, .7, .2, .8, .4])
     assert quarters(values).tolist() == [4, 1, 3, 2, 3, 1, 4, 2]
     assert quarters(torch.zeros(10)).bincount().tolist() == [0, 3, 2, 3, 2]
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_suite, tiny_backbone, tmp_path_factory):
-    """Params, pack, backbone and encoder of a tiny dataset whose methods have been trained."""
-    params = load_params(tiny_suite / "params.yaml")
-    params._root = tmp_path_factory.mktemp("trained")
-    shutil.copytree(tiny_suite / "llm", params.root / "llm")
-    pack = extract(load_params(tiny_suite / "params.yaml"), "shapes", tiny_backbone,
-                   params.root / "cache")
-    encoder = TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer)
-
-    def build(setting, names, draws):
-        return CoOp(encoder, names, setting.variant, tiny_backbone.logit_scale, seeds=params.seeds)
-
-    train_plan(params, "coop", pack, tiny_backbone, build)
-    described = describe(params, "shapes", pack.class_names)
-    save(path_of(params, "shapes"), described)
-    texts = description_sources(encoder, described.texts, pack.class_names,
-                                params.datasets["shapes"].template)
-
-    def build_dualpt(setting, names, draws):
-        return DuAlPT(encoder, names, setting.variant, tiny_backbone.logit_scale,
-                             seeds=params.seeds, train_local=pack.train.local,
-                             descriptions=texts[setting.variant.descriptions].of(slice(len(names))))
-
-    train_plan(params, "dualpt", pack, tiny_backbone, build_dualpt, described.texts)
-
-    def build_aape(setting, names, draws):
-        common = setting.variant, tiny_backbone.logit_scale, params.seeds
-        own = texts["llm"].of(slice(len(names)))
-        if setting.protocol == "retrieval":
-            return Retriever(encoder.dim, *common, own)
-        return Classifier(encoder.encode_templates(names, [params.datasets["shapes"].template]),
-                          *common, own)
-
-    train_plan(params, "aape", pack, tiny_backbone, build_aape, {"llm": described.texts})
-
-    texts = hand_crafted_texts(pack.class_names, params.datasets["shapes"].template,
-                               described.texts)
-    hard = {view: encode_descriptions(encoder, of, pack.class_names) for view, of in texts.items()}
-    train_plan(params, "dualview", pack, tiny_backbone,
-               dualview_builder(params, pack, tiny_backbone, encoder, hard), texts)
-    for name, kind in (("kgcoop", KgCoOp), ("prograd", ProGrad)):
-        def build_baseline(setting, names, draws, kind=kind):
-            return kind(encoder, names, setting.variant, tiny_backbone.logit_scale,
-                        seeds=params.seeds, hard=hard["template"].mean[:len(names)])
-
-        train_plan(params, name, pack, tiny_backbone, build_baseline, texts["template"])
-    save_tensors(params.artefact("linear_probe", "shapes"), linear_probe.fit_all(params, pack),
-                 linear_probe.origin(params, pack, tiny_backbone))
-    return params, pack, tiny_backbone, encoder
-
-
-def dualview_builder(params, pack, backbone, encoder, hard):
-    """The function that builds a dual-view method as 05_dualview does."""
-    def build(setting, names, draws):
-        view = hard[setting.variant.hard_view].of(slice(len(names)))
-        return DualView(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds,
-                        hard=view, support=Support.of(pack.train, draws))
-    return build
 
 
 def test_every_method_is_scored_on_every_subset(trained):
@@ -263,7 +190,7 @@ def test_contexts_of_new_classes_come_from_their_names(trained):
         for name in ("network.first.weight", "network.second.bias"):
             assert torch.equal(dict(model.named_parameters())[name],
                                learned[f"{setting.key}/{name}"])
-    base, new = (evaluation.prototypes(setting, subset) for subset in ("base", "new"))
+    base, new = (evaluation.prototypes(setting, subset, evaluation) for subset in ("base", "new"))
     draws, names = training_draws(params, pack, setting)
     assert torch.equal(base, image_prototypes(Support.of(pack.train, draws), len(names)))
     hard = evaluation.hard_views["ensemble"].mean

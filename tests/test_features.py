@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from promptstudy import features as module
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.image_features import encode_images, pool_grid, training_view
-from promptstudy.datasets.images import load_image
+from promptstudy.datasets.images import image_seed, load_image
 from promptstudy.datasets.packs import FeaturePack, compact, expand
+from promptstudy.datasets.shifts import shifted
 from promptstudy.datasets.splits import DatasetError
 from promptstudy.features import build_packs, extract, features, pack_path
-from promptstudy.files import DamagedFile, load_tensors, save_tensors
-from promptstudy.params import DatasetParams, load_params
+from promptstudy.files import DamagedFile, file_sha256, load_tensors, save_tensors
+from promptstudy.params import DatasetParams, TargetParams, load_params
 
 
 def load(root):
@@ -129,6 +130,51 @@ def test_features_that_are_not_finite_are_refused(own_suite, tmp_path):
         backbone.model.visual.proj[0, 0] = float("nan")
     with pytest.raises(ValueError, match="features that are not finite"):
         extract(load(own_suite), "figures", backbone, tmp_path)
+
+
+# shifted versions
+
+
+def test_pack_of_a_shift_holds_the_features_of_shifted_test_images(tiny_suite, tiny_backbone,
+                                                                   tmp_path):
+    params = load(tiny_suite)
+    pack = extract(params, "lines", tiny_backbone, tmp_path)
+    assert (len(pack.train), len(pack.val), len(pack.test)) == (0, 0, 7)
+    assert pack.train.features.shape == (0, 16) and pack.train.views.shape == (0, 0, 16)
+    assert pack.val.local.shape == (0, 4, 16) and pack.train.paths == []
+    folder = tiny_suite / "images" / "shapes"
+    for n, (path, digest) in enumerate(zip(pack.test.paths, pack.test.digests, strict=True)):
+        assert digest == file_sha256(folder / path)  # of the image that was shifted
+        image = shifted(load_image(folder / path), "sketch", image_seed(digest))
+        whole, local = encode_images(tiny_backbone.model, tiny_backbone.preprocess(image)[None])
+        assert cosine_error(pack.test.features[n], whole[0]) < 1e-6
+        assert cosine_error(pack.test.local[n], pool_grid(local, 2)[0]) < 1e-4
+
+
+def test_stored_pack_of_a_shift_is_used_and_compared(own_suite, tiny_backbone):
+    params = load(own_suite)
+    build_packs(params, ["lines"])
+    pack, report = features(without_images(params), "lines", tiny_backbone)
+    assert (report.source, report.n_images, len(pack.train)) == ("pack", 7, 0)
+    assert features(params, "lines", tiny_backbone)[1].agrees
+    for change in ({"per_class": 2}, {"source": "figures"},
+                   {"domain": {"lines": TargetParams(shift="small")}}):
+        other = changed(params, transfer=params.transfer.model_copy(update=change))
+        with pytest.raises(DamagedFile, match="was made with shift = .*'sketch', 'shapes', 1"):
+            features(without_images(other), "lines", tiny_backbone)
+
+
+def test_a_shift_that_is_programmed_anew_is_computed_again(tiny_suite, tiny_backbone, tmp_path,
+                                                           monkeypatch):
+    params, calls = load(tiny_suite), []
+    encode = module._encode
+    monkeypatch.setattr(module, "_encode", lambda *args: calls.append(None) or encode(*args))
+    for _ in range(2):
+        extract(params, "lines", tiny_backbone, tmp_path)
+    assert len(calls) == 1
+    monkeypatch.setattr(module, "file_sha256", lambda path: "another")
+    extract(params, "lines", tiny_backbone, tmp_path)
+    assert len(calls) == 2
 
 
 # damage

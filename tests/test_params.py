@@ -55,6 +55,9 @@ def faulty(tmp_path):
                                 "'lambda_distill'?"),
     ("captioned.pairs.caption", "x", "captioned.pairs.caption: unknown key; did you mean "
                                      "'captions'?"),
+    ("transfer.sources", "shapes", "transfer.sources: unknown key; did you mean 'source'?"),
+    ("transfer.domain.lines.shfit", 1, "transfer.domain.lines.shfit: unknown key; did you mean "
+                                       "'shift'?"),
     ("llm.n_reply", 2, "llm.n_reply: unknown key; did you mean 'n_replies'?"),
     ("llm.price", {"prompts": 1}, "llm.price.prompts: unknown key; did you mean 'prompt'?"),
     ("backbone.weights", "x", "backbone.weights: unknown key; did you mean 'pretrained'?"),
@@ -85,8 +88,7 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("datasets.shapes.layout", "dtd", "datasets.shapes: needs images (with a split or without)"),
     ("datasets.dtd", {"layout": "dtd", "split": "x.json"}, "datasets.dtd: needs images (with a"),
     ("datasets.dtd", {"layout": "dttd"}, "datasets.dtd.layout: input should be 'imagenet', 'cal"),
-    ("test_only", {"shapes": {"layout": "dtd"}}, "test_only.shapes: is one of datasets already"),
-    ("test_only", {"x": {"layout": "dtd", "template": "x"}}, "test_only.x.template: needs {} once"),
+    ("transfer.domain", {"x": {"layout": "dtd", "images": "x"}}, "transfer.domain.x: needs images"),
     ("coop.schedule.epochs_on", {"shape": 5}, "coop.schedule.epochs_on: 'shape' is not a dataset; "
                                               "did you mean 'shapes'?"),
     ("seeds", [1, 1], "seeds: each only once (found [1, 1])"),
@@ -112,6 +114,22 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
                                                                 "dataset of that name"),
     ("aape.schedule.epochs", {2: 1}, "aape.schedule.epochs: no number of epochs for 1 shot, as "
                                      "captioned needs"),
+    ("transfer", None, "transfer: field required"),
+    ("transfer.source", "shape", "transfer.source: 'shape' is not a dataset; did you mean "
+                                 "'shapes'?"),
+    ("transfer.shots", 4, "transfer.shots: must be one of shots, with which linear probes are "
+                          "trained (found 4)"),
+    ("transfer.shots", 4, "prograd.schedule.epochs: no number of epochs for 4 shots"),
+    ("transfer.per_class", 0, "transfer.per_class: input should be greater than or equal to 1"),
+    ("transfer.domain", {"lines": {"shift": "drawing"}}, "transfer.domain.lines.shift: input "
+                                                         "should be 'sketch', 'rendition',"),
+    ("transfer.domain.lines", {}, "transfer.domain.lines: needs images (with a split or without), "
+                                  "or a shift"),
+    ("transfer.domain.lines", {"shift": "sketch", "images": "x"}, "transfer.domain.lines: needs"),
+    ("transfer.domain.lines", {"shift": "sketch", "split": "x"}, "transfer.domain.lines: needs"),
+    ("transfer.domain", {"figures": {"shift": "sketch"}}, "transfer.domain.figures: another kind "
+                                                          "of test images is called so; rename"),
+    ("transfer.domain", {"original": {"images": "x"}}, "transfer.domain.original: another kind"),
     ("shots", [1, 5], "coop.schedule.epochs: no number of epochs for 5 shots"),
 ])
 def test_wrong_value_is_named(faulty, key, value, message):
@@ -160,7 +178,7 @@ def test_dataset_name(tiny_suite):
 def test_dataset_for_tests_alone():
     params = load_params(PROJECT / "params-paper.yaml")
     assert params.any_dataset("imagenet_a") == "imagenet_a"
-    assert params.key_of("imagenet_a") == "test_only.imagenet_a"
+    assert params.key_of("imagenet_a") == "transfer.domain.imagenet_a"
     assert params.key_of("imagenet") == "datasets.imagenet"
     with pytest.raises(ParamsError, match="dataset 'imagenet_a' is not in params.yaml"):
         params.dataset("imagenet_a")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from promptstudy.results import COLUMNS, read_results
+from promptstudy.results import COLUMNS, METHODS, read_results
 
 PROJECT = Path(__file__).parents[1]
 BIN = str(Path(sys.executable).parent)
@@ -72,6 +72,14 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     retrieval = results.query("method == 'aape' and protocol == 'retrieval'")
     assert set(retrieval["dataset"]) == {"shapes", "figures", "pairs"}
     assert set(results.query("dataset == 'pairs'")["protocol"]) == {"retrieval"}
+    for protocol, subsets in (("cross_dataset", {"shapes", "figures"}),
+                              ("domain", {"shapes", "original", "lines", "photos"})):
+        rows = results[results["protocol"] == protocol]
+        assert set(rows["dataset"]) == {"shapes"} and set(rows["subset"]) == subsets
+        probes = {"linear_probe"} if protocol == "domain" else set()
+        assert set(rows["method"]) == set(METHODS) - {"linear_probe"} | probes
+    for figure in ("cross_dataset", "domain"):
+        assert (reports / "figures" / f"{figure}.png").is_file()
     assert "http" not in (reports / "index.html").read_text().replace("http://www.w3.org", "")
 
 

@@ -4,10 +4,11 @@ import itertools
 
 import pandas as pd
 import pytest
+from conftest import changed
 
 from promptstudy import plots
-from promptstudy.claims import claims
-from promptstudy.params import load_params
+from promptstudy.claims import _domain, claims
+from promptstudy.params import ContextParams, load_params
 from promptstudy.report import write_report
 from promptstudy.results import (
     COLUMNS,
@@ -19,6 +20,7 @@ from promptstudy.results import (
     over_seeds,
     read_results,
     table,
+    transfer_runs,
     write_results,
 )
 
@@ -94,6 +96,24 @@ RIVALS = {"kgcoop": {"w8-M4": (60, 48)}, "prograd": {"w1-M4": (65, 45)},
           "dualview": {"M4": (68, 48), "M4 a=0.5": (62, 50)}}
 VIEWS = {"CE only": (70, 40), "MI only": (66.5, 47), "aug only": (71, 39), "proto_ctx": (60, 41)}
 AAPE = {"identity": 54, "mean": 56, "no distillation": 50, "lambda 10": 55.5, "1 prompt": 53}
+# accuracy at home, on other datasets and on shifts of every method's transferred variant
+ELSEWHERE = {("zero_shot", "t"): (50, 30, 20), ("ensemble", "t"): (51, 31, 21),
+             ("linear_probe", "val C"): (90, None, 18), ("coop", "M4"): (80, 25, 24),
+             ("kgcoop", "w8-M4"): (75, 28, 27), ("prograd", "w1-M4"): (75, 28, 23),
+             ("dualpt", "N2-M4"): (81, 26, 28), ("dualview", "M4"): (78, 29, 25),
+             ("dualview", "M4 a=0.5"): (60, 30, 21), ("aape", "attention"): (85, 27, 22)}
+
+
+def away_from_home(params):
+    """Rows of both protocols; the images that were shifted are a point harder, `photos` too."""
+    places = {"cross_dataset": {"shapes": (0, 0), "figures": (1, 0)},
+              "domain": {"shapes": (0, 0), "original": (0, -1), "lines": (2, 0), "photos": (2, -1)}}
+    return [row(values[which] + change + seed, suite=params.suite, dataset="shapes", method=method,
+                variant=variant, shots=2 * bool(seed), seed=seed, protocol=protocol, subset=subset)
+            for protocol, subsets in places.items() for subset, (which, change) in subsets.items()
+            for (method, variant), values in ELSEWHERE.items() if values[which] is not None
+            for seed in ([0] if variant == "t" else params.seeds)
+            if (method, protocol) != ("linear_probe", "cross_dataset")]
 
 
 def made_up(params, new_after=40.0, gain=5.0):
@@ -101,7 +121,7 @@ def made_up(params, new_after=40.0, gain=5.0):
 
     AAPE has 55 on new classes in its studies; its gain on zero-shot falls from quarter to quarter.
     """
-    rows = []
+    rows = away_from_home(params)
     for name in params.datasets:
         common = dict(suite=params.suite, dataset=name)
         for method in ("zero_shot", "ensemble"):
@@ -198,6 +218,7 @@ def test_claims_about_dualview_follow_the_numbers(suite):
         "(inferred)": "mixed",
         "Augmentation raises accuracy on new classes (inferred)": "does not hold",
         "Mutual information and augmentation together have the highest H (inferred)": "holds",
+        "The dual-view method beats CoOp on other datasets than its own (inferred)": "holds",
         "Predicting with a share of 0 of the hand-crafted view gives a higher H than with 0.5 "
         "(inferred)": "holds"}
     measured = verdicts["Augmentation raises accuracy on new classes (inferred)"][0]
@@ -226,6 +247,7 @@ def test_claims_about_aape_follow_the_numbers(suite):
     assert verdicts["verdict"].filter(like="AAPE").to_dict() == {
         "AAPE beats CoOp at every number of shots": "holds",
         "AAPE beats CoOp on new classes": "holds", "AAPE beats CoOp in H": "holds",
+        "AAPE is more robust to shifts than zero-shot CLIP and CoOp": "mixed",  # not than CoOp
         "AAPE gains most on images that are not typical of their class": "holds",
         "AAPE improves retrieval (here of class descriptions, for the most part)": "holds",
         # 65 and 45 are the main variant's base and new accuracy
@@ -246,6 +268,69 @@ def test_claims_about_aape_follow_the_numbers(suite):
     assert verdicts["AAPE's distillation helps on base and on new classes"] == "does not hold"
 
 
+AWAY = "CoOp is worse than zero-shot CLIP on other datasets than its own (CoCoOp's critique)"
+
+
+def test_claims_about_other_datasets_and_shifts_follow_the_numbers(suite):
+    frame = made_up(suite)
+    verdicts = claims(frame, suite).set_index("claim")
+    found = verdicts["verdict"].filter(regex="other datasets|robust|Shifts").to_dict()
+    assert found == {
+        AWAY: "holds",
+        "The dual-view method beats CoOp on other datasets than its own (inferred)": "holds",
+        "CoOp is more robust to shifts of the images than zero-shot CLIP": "holds",
+        "CoOp is more robust to shifts than the linear probe": "holds",
+        "Shifts cost the linear probe a larger share of its accuracy than CoOp": "holds",
+        "KgCoOp is more robust to shifts than CoOp": "holds",
+        "AAPE is more robust to shifts than zero-shot CLIP and CoOp": "mixed"}
+    measured = verdicts["measured"]
+    assert measured[AWAY] == ("mean of the others: Zero-shot CLIP 30.0 ± 0.0, CoOp 26.5 ± 0.5; at "
+                              "home: Zero-shot CLIP 50.0 ± 0.0, CoOp 81.5 ± 0.5")
+    assert measured["CoOp is more robust to shifts of the images than zero-shot CLIP"] == (
+        "mean of the shifts: Zero-shot CLIP 19.5 ± 0.0, CoOp 25.0 ± 0.5 (lines +5.5, photos +5.5)")
+    left = measured["Shifts cost the linear probe a larger share of its accuracy than CoOp"]
+    coop = [100 * (23.5 + seed) / (79 + seed) for seed in (1, 2)]  # of the images themselves
+    assert f"CoOp {sum(coop) / 2:.1f} ± {(coop[1] - coop[0]) / 2:.1f}, Linear probe" in left
+    ours = frame["protocol"].isin(["cross_dataset", "domain"]) & (frame["method"] == "coop")
+    for change, verdict in ((4, "does not hold"), (3.2, "mixed"), (-9, "holds")):
+        other = frame.copy()
+        other.loc[ours & (frame["subset"] == "figures"), "value"] += change
+        assert claims(other, suite).set_index("claim")["verdict"][AWAY] == verdict
+    worse = frame.copy()
+    worse.loc[ours & frame["subset"].isin(["lines", "photos"]), "value"] -= 15
+    verdicts = claims(worse, suite).set_index("claim")["verdict"]
+    for claim in ("CoOp is more robust to shifts of the images than zero-shot CLIP",
+                  "CoOp is more robust to shifts than the linear probe",
+                  "Shifts cost the linear probe a larger share of its accuracy than CoOp"):
+        assert verdicts[claim] == "does not hold"
+
+
+def test_a_shorter_context_is_compared_where_both_had_all_steps(suite):
+    frame = made_up(suite)
+    ours = (frame["protocol"] == "domain") & (frame["method"] == "coop")
+    frame = pd.concat([frame, frame[ours].assign(variant="M16", value=frame["value"] - 5)])
+    params = changed(suite, coop=suite.coop.model_copy(update={"few_shot": ContextParams()}))
+    claim = "CoOp with a shorter context is more robust to shifts"
+    found = list(_domain(frame, params))[-1]
+    assert found == (claim, "mean of the shifts: M=4 25.0 ± 0.5, M=16 20.0 ± 0.5", "holds")
+    bounded = changed(params, transfer=params.transfer.model_copy(update={"max_steps": 75}))
+    assert claim not in [found[0] for found in _domain(frame, bounded)]
+    assert claim not in [found[0] for found in _domain(frame, suite)]  # M = 4 is all there is
+
+
+def test_transfer_runs_have_the_source_first_and_the_mean_of_the_others_last(suite):
+    runs = transfer_runs(made_up(suite), "domain")
+    assert list(runs) == ["shapes", "original", "lines", "photos", "mean"]
+    assert runs.loc["coop", "M4", 2, 1].tolist() == [81, 80, 25, 24, 24.5]
+    runs = transfer_runs(made_up(suite), "cross_dataset")
+    assert list(runs) == ["shapes", "figures", "mean"]
+    alone = made_up(suite)
+    alone = alone[~alone["subset"].isin(["figures", "lines", "photos"])]
+    assert list(transfer_runs(alone, "cross_dataset")) == ["shapes"]
+    claim = claims(alone, suite)["claim"]
+    assert not claim.str.contains("other datasets|shift").any()  # nothing to compare
+
+
 def test_a_gain_within_the_spread_over_seeds_is_mixed(suite):
     frame = made_up(suite)
     ours = (frame["method"] == "dualpt") & (frame["protocol"] == "few_shot")
@@ -262,6 +347,7 @@ def test_main_rows_leave_out_the_studies(suite):
     main = main_rows(frame, suite)
     assert set(main["method"]) == set(frame["method"])
     assert set(main["variant"]) == {"t", "val C", "M4", "N2-M4", "w8-M4", "w1-M4", "attention"}
+    assert set(main["protocol"]) >= {"cross_dataset", "domain"}
     without = frame[~frame["variant"].isin([*VIEWS, *AAPE, "M4 a=0.5"])]
     assert base_to_new_table(main).equals(base_to_new_table(main_rows(without, suite)))
 
@@ -281,9 +367,11 @@ def test_index_shows_tables_claims_figures_and_pages(suite):
     write_results(reports / "results.csv", frame)
     (reports / "03_coop-shapes.html").write_text("page")
     page = write_report(suite).read_text()
-    for expected in ("56.5 ± 0.5", "figures/few_shot.png", "03_coop-shapes.html", "holds"):
+    for expected in ("56.5 ± 0.5", "figures/few_shot.png", "03_coop-shapes.html", "holds",
+                     "figures/cross_dataset.png", "figures/domain.png", "mean of the others",
+                     "1 test images a class"):
         assert expected in page
-    assert page.count("<table") >= 5
+    assert page.count("<table") >= 7
 
 
 def test_figures_show_every_dataset_and_method(suite):
@@ -312,6 +400,21 @@ def test_figures_show_every_dataset_and_method(suite):
     assert list(base) == [65, *[70] * 5] and list(new) == [45, *(n - 10 for n in AAPE.values())]
     gains = plots.typicality(frame).axes[0].containers[0].lines[0].get_ydata()
     assert list(gains) == [10, 5, 0, -5]
+
+
+@pytest.mark.parametrize("protocol, places, methods", [
+    ("cross_dataset", ["shapes", "figures", "mean of the others"], 7),
+    ("domain", ["shapes", "original", "lines", "photos", "mean of the shifts"], 8)])
+def test_figures_of_transfer_show_every_place_and_method(suite, protocol, places, methods):
+    frame = main_rows(made_up(suite), suite)
+    axis = plots.transfer(frame, protocol).axes[0]
+    assert [label.get_text() for label in axis.get_xticklabels()] == places
+    assert len(axis.patches) == methods * len(places)  # all but zero-shot CLIP, which are lines
+    heights = transfer_runs(frame, protocol).loc["zero_shot"].iloc[0]
+    lines = axis.collections[-1].get_segments()
+    assert [segment[0][1] for segment in lines] == heights.tolist()
+    coop = axis.containers[[c.get_label() for c in axis.containers].index("CoOp")]
+    assert [bar.get_height() for bar in coop][:2] == [81.5, 26.5 if methods == 7 else 80.5]
 
 
 def test_saved_figures_are_equal_for_equal_data(suite, tmp_path):

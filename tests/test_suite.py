@@ -28,7 +28,7 @@ def paper():
 def test_every_layout_is_in_the_suite_under_its_own_name(paper):
     assert {name: block.layout for name, block in paper.every_dataset.items()} \
         == {name: name for name in LAYOUTS}
-    assert set(paper.test_only) == {name for name, layout in LAYOUTS.items() if layout.test_only}
+    assert set(paper.transfer.domain) == {name for name, layout in LAYOUTS.items() if layout.test_only}
 
 
 def test_templates_are_coops(paper):
@@ -37,7 +37,7 @@ def test_templates_are_coops(paper):
            "fgvc_aircraft": "a photo of a {}, a type of aircraft.", "dtd": "{} texture.",
            "eurosat": "a centered satellite photo of {}.",
            "food101": "a photo of {}, a type of food.", "ucf101": "a photo of a person doing {}."}
-    for name, block in paper.every_dataset.items():
+    for name, block in paper.datasets.items():
         assert block.template == own.get(name, "a photo of a {}.")
 
 

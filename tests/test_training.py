@@ -23,6 +23,7 @@ from promptstudy.params import (
     KgCoOpParams,
     Schedule,
     Setting,
+    TransferParams,
     load_params,
 )
 from promptstudy.training import (
@@ -35,6 +36,7 @@ from promptstudy.training import (
     schedule_of,
     train,
     train_plan,
+    transferred,
 )
 
 NAMES = ["cat", "great white shark", "dog", "cat (felis)"]
@@ -235,11 +237,17 @@ def test_an_interrupted_computation_leaves_nothing_behind(tmp_path):
     assert kept(path, {"lr": 1}, Computation())["x"] == 1
 
 
+def suite(shots, base_to_new_shots, captioned=(), source=None, **methods):
+    """Return as much of a suite's params as a plan needs; 16 shots are trained on the source."""
+    return SimpleNamespace(shots=shots, base_to_new_shots=base_to_new_shots, captioned=captioned,
+                           transfer=TransferParams(source=source or "none"), **methods)
+
+
 def test_the_plan_lists_every_setting_once():
     few, study = ContextParams(), ContextParams(n_ctx=4)
     coop_params = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few, base_to_new=study,
                              studies=[study, few], study_datasets=["a"], study_shots=[1, 16])
-    params = SimpleNamespace(coop=coop_params, shots=[1, 2], base_to_new_shots=16, captioned={})
+    params = suite(coop=coop_params, shots=[1, 2], base_to_new_shots=16)
     main = ["few_shot/M16/1", "few_shot/M16/2", "base_to_new/M4/16"]
     assert [setting.key for setting in plan(params, "coop", "b")] == main
     assert [setting.key for setting in plan(params, "coop", "a")] == [
@@ -248,8 +256,7 @@ def test_the_plan_lists_every_setting_once():
 
 def test_a_method_without_few_shot_variant_is_trained_base_to_new_alone():
     block = KgCoOpParams(schedule=Schedule(epochs={16: 1}), base_to_new={"weight": 2})
-    params = SimpleNamespace(kgcoop=block, shots=[1, 2], base_to_new_shots=16,
-                             captioned={})
+    params = suite(kgcoop=block, shots=[1, 2], base_to_new_shots=16)
     assert [s.key for s in plan(params, "kgcoop", "a")] == ["base_to_new/w2-M16/16"]
 
 
@@ -259,7 +266,7 @@ def test_studies_of_dualview_change_the_protocol_s_variant_and_lie_on_its_curve(
         study_shots=[16], study_protocol="base_to_new", ensembles=[0.5],
         studies={"lambda 3": {"lambda_mi": 3}, "jsd": {"estimator": "jsd", "lambda_mi": 2},
                  "aug only": {"lambda_mi": 0}})
-    params = SimpleNamespace(dualview=block, shots=[], base_to_new_shots=16, captioned={})
+    params = suite(dualview=block, shots=[], base_to_new_shots=16)
     assert [s.key for s in plan(params, "dualview", "a")] == [
         f"base_to_new/{label}/16" for label in ("M16", "lambda 3", "jsd", "aug only")]
     assert all(variant.tau_mi == 0.2 for variant in block.study_variants)
@@ -271,11 +278,39 @@ def test_studies_of_dualview_change_the_protocol_s_variant_and_lie_on_its_curve(
 def test_retrieval_is_in_the_plan_of_a_method_that_has_it_and_is_all_of_captions():
     block = AAPEParams(schedule=Schedule(epochs={1: 1}), studies={"k": {"k": 1}},
                        study_protocol="base_to_new", study_datasets=["a"], study_shots=[16])
-    params = SimpleNamespace(aape=block, shots=[1], base_to_new_shots=16, captioned={"pairs": 0})
+    params = suite(aape=block, shots=[1], base_to_new_shots=16, captioned={"pairs": 0})
     assert [setting.key for setting in plan(params, "aape", "a")] == [
         "few_shot/attention/1", "base_to_new/attention/16", "retrieval/attention/16",
         "base_to_new/k/16"]
     assert [setting.key for setting in plan(params, "aape", "pairs")] == ["retrieval/attention/1"]
+
+
+@pytest.mark.parametrize("few_shot, studies, expected", [
+    ({"n_ctx": 16}, [], "transfer/M4/16"),
+    ({"n_ctx": 4}, [], "few_shot/M4/16"),
+    ({"n_ctx": 16}, [{"n_ctx": 4}], "few_shot/M4/16")])
+def test_what_is_tested_elsewhere_is_trained_once(few_shot, studies, expected):
+    block = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few_shot, studies=studies,
+                       base_to_new={"n_ctx": 4}, study_datasets=["a"], study_shots=[16])
+    params = suite([1, 16], 16, source="a", coop=block)
+    assert transferred(params, "coop") == Setting(expected.split("/")[0], block.base_to_new, 16)
+    keys = [setting.key for setting in plan(params, "coop", "a")]
+    assert keys.count(expected) == 1 and sum("/M4/16" in key for key in keys) == 2  # base to new
+    assert "transfer" not in {setting.protocol for setting in plan(params, "coop", "b")}
+
+
+def test_what_is_tested_elsewhere_has_a_bound_on_its_steps_of_its_own():
+    block = CoOpParams(schedule=Schedule(epochs={1: 1}, max_steps=300), few_shot={"n_ctx": 4},
+                       base_to_new={"n_ctx": 4})
+    params = suite([16], 16, source="a", coop=block)
+    for bound, protocol, steps in ((None, "few_shot", 300), (300, "few_shot", 300),
+                                   (75, "transfer", 75)):
+        params.transfer = TransferParams(source="a", max_steps=bound)
+        setting = transferred(params, "coop")
+        assert setting.protocol == protocol
+        assert schedule_of(params, "coop", setting).max_steps == steps
+        for other in plan(params, "coop", "a")[:2]:
+            assert schedule_of(params, "coop", other) == block.schedule
 
 
 def test_what_a_setting_learned_is_found_by_its_key():
@@ -289,7 +324,7 @@ def test_named_studies_change_the_main_variant():
         few_shot={"context": {"n_ctx": 4}, "alpha": 2}, schedule=Schedule(epochs={1: 1}),
         base_to_new={"n_prompts": 2}, study_datasets=["a"], study_shots=[1],
         studies={"neither": {"alpha": 0}, "N1": {"n_prompts": 1}})
-    params = SimpleNamespace(dualpt=block, shots=[1, 2], base_to_new_shots=16, captioned={})
+    params = suite(dualpt=block, shots=[1, 2], base_to_new_shots=16)
     main = ["few_shot/N4-M4/1", "few_shot/N4-M4/2", "base_to_new/N2-M16/16"]
     assert [setting.key for setting in plan(params, "dualpt", "b")] == main
     assert [setting.key for setting in plan(params, "dualpt", "a")] == [

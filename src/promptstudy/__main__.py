@@ -18,9 +18,11 @@ def check(args):
     params = load_params(args.params)
     if params.data_root is not None:
         from .datasets.captions import load_captioned
-        from .datasets.splits import load_dataset
-        for name in params.every_dataset:
-            load_dataset(params, name)
+        from .datasets.splits import labels_in, load_dataset
+        datasets = {name: load_dataset(params, name) for name in params.every_dataset}
+        for name in params.transfer.domain:
+            labels_in(datasets[params.transfer.source].class_names, name,
+                      datasets[name].class_names, datasets[name].imagenet_labels)
         for name in params.captioned:
             load_captioned(params, name)
     schema = json.dumps(Params.model_json_schema(), indent=2) + "\n"
@@ -125,6 +127,19 @@ def captions(args):
     train_plan(params, "aape", own_labels(pack), backbone, build, texts)
 
 
+def shifted(args):
+    """Compute the features of the source's shifted versions, or take them from their packs."""
+    from .clip.backbone import load_backbone
+    from .features import features
+    params = load_params(args.params)
+    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
+    params.artefact("shifted", "").parent.mkdir(parents=True, exist_ok=True)  # there may be none
+    for name in params.transfer.domain:
+        pack, report = features(params, name, backbone)
+        print(f"{name}: {report}")
+        pack.save(params.artefact("shifted", name))
+
+
 def ask(args):
     """Ask the LLM of params.yaml for the class descriptions that have no reply yet."""
     from .features import class_names
@@ -171,7 +186,7 @@ def packs(args):
     """Compute the feature packs in data/packs from the images under data_root."""
     from .features import build_packs
     params = load_params(args.params)
-    build_packs(params, args.datasets or list(params.datasets))
+    build_packs(params, args.datasets or list(params.every_dataset))
 
 
 def main():
@@ -184,7 +199,7 @@ def main():
             (check,), (doctor, "datasets"), (fetch, "datasets"),
             (suite, "name", "folder", "--data-root"),
             (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"),
-            (captions, "--dataset"), (report,),
+            (captions, "--dataset"), (shifted,), (report,),
             (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
         command = commands.add_parser(function.__name__.replace("_", "-"),
                                       help=function.__doc__, description=function.__doc__)

@@ -5,8 +5,10 @@ import itertools
 import pandas as pd
 
 from .evaluation import DESCRIPTIONS_ALONE
+from .params import ORIGINAL
 from .results import (
     METHODS,
+    TRANSFER,
     average_over_datasets,
     base_to_new_table,
     complete_rows,
@@ -14,6 +16,7 @@ from .results import (
     main_rows,
     over_seeds,
     shots_label,
+    transfer_runs,
 )
 
 CLOSE = 3.0  # points of accuracy within which one method is called close to another
@@ -28,6 +31,7 @@ def claims(frame, params):
     the abstract of a paper does not say itself is marked as inferred.
     """
     verdicts = [*_few_shot(frame, params), *_base_to_new(frame, params), *_variants(frame, params),
+                *_cross_dataset(frame, params), *_domain(frame, params),
                 *_dualpt(frame, params), *_dualpt_variants(frame, params),
                 *_dualview(frame, params), *_dualview_variants(frame, params),
                 *_aape(frame, params), *_aape_gains(frame, params), *_aape_variants(frame, params)]
@@ -123,6 +127,69 @@ def _variants(frame, params):
                  for count in sorted(params.coop.study_shots)]
         yield ("Starting from words or from noise makes no difference",
                listing(pairs, "noise", "words"), _verdict(*_equal([pair[1:] for pair in pairs])))
+
+
+def _cross_dataset(frame, params):
+    """Claims about other datasets than the one that was trained on."""
+    runs = transfer_runs(main_rows(frame, params), "cross_dataset")
+    if "mean" not in runs:
+        return
+    home, away = (_over_runs(runs[column]) for column in (params.transfer.source, "mean"))
+
+    def listing(*methods):
+        return "; ".join(f"{title}: " + ", ".join(f"{METHODS[method]} {_cell(of.loc[method])}"
+                                                  for method in methods)
+                         for title, of in ((TRANSFER["cross_dataset"], away), ("at home", home)))
+
+    yield ("CoOp is worse than zero-shot CLIP on other datasets than its own (CoCoOp's critique)",
+           listing("zero_shot", "coop"), _ahead([(away.loc["zero_shot"], away.loc["coop"])]))
+    yield ("The dual-view method beats CoOp on other datasets than its own (inferred)",
+           listing("dualview", "coop"), _ahead([(away.loc["dualview"], away.loc["coop"])]))
+
+
+def _domain(frame, params):
+    """Claims about shifted images of the classes that were trained on."""
+    runs = transfer_runs(main_rows(frame, params), "domain")
+    if "mean" not in runs:
+        return
+    shifted = {column: _over_runs(runs[column]) for column in runs}
+    mean = shifted["mean"]
+
+    def listing(*methods):
+        return f"{TRANSFER['domain']}: " + ", ".join(
+            f"{METHODS[method]} {_cell(mean.loc[method])}" for method in methods)
+
+    yield ("CoOp is more robust to shifts of the images than zero-shot CLIP",
+           listing("zero_shot", "coop") + " (" + ", ".join(
+               f"{name} {of.loc['coop', 'mean'] - of.loc['zero_shot', 'mean']:+.1f}"
+               for name, of in shifted.items() if name in params.transfer.domain) + ")",
+           _ahead([(mean.loc["coop"], mean.loc["zero_shot"])]))
+    yield ("CoOp is more robust to shifts than the linear probe",
+           listing("coop", "linear_probe"), _ahead([(mean.loc["coop"], mean.loc["linear_probe"])]))
+    before = ORIGINAL if ORIGINAL in runs else params.transfer.source
+    kept = _over_runs(100 * runs["mean"] / runs[before])
+    yield ("Shifts cost the linear probe a larger share of its accuracy than CoOp",
+           "percent left: " + ", ".join(f"{METHODS[method]} {_cell(kept.loc[method])}"
+                                        for method in ("zero_shot", "coop", "linear_probe")),
+           _ahead([(kept.loc["coop"], kept.loc["linear_probe"])]))
+    yield ("KgCoOp is more robust to shifts than CoOp",
+           listing("kgcoop", "coop"), _ahead([(mean.loc["kgcoop"], mean.loc["coop"])]))
+    yield ("AAPE is more robust to shifts than zero-shot CLIP and CoOp",
+           listing("aape", "zero_shot", "coop"),
+           _ahead([(mean.loc["aape"], mean.loc[other]) for other in ("zero_shot", "coop")]))
+    short, long = params.coop.base_to_new, params.coop.few_shot
+    if params.transfer.max_steps is None and short.n_ctx < long.n_ctx:  # both had all steps
+        of_coop = _over_runs(transfer_runs(frame, "domain").loc["coop"]["mean"], by="variant")
+        pair = [of_coop.loc[context.label] for context in (short, long)]
+        yield ("CoOp with a shorter context is more robust to shifts",
+               f"{TRANSFER['domain']}: M={short.n_ctx} {_cell(pair[0])}, M={long.n_ctx} "
+               f"{_cell(pair[1])}", _ahead([pair]))
+
+
+def _over_runs(values, by="method"):
+    """Means and deviations over seeds of a column of `transfer_runs`, by method or variant."""
+    grouped = values.groupby(by)
+    return pd.DataFrame({"mean": grouped.mean(), "std": grouped.std(ddof=0)})
 
 
 def _dualpt(frame, params):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from .clip.descriptions import encode_descriptions, ensemble_templates, hand_crafted_texts
 from .datasets.captions import load_captions
-from .datasets.splits import base_and_new
+from .datasets.splits import base_and_new, labels_in
 from .files import load_tensors
 from .llm.descriptions import load_descriptions, load_references
 from .methods import linear_probe
@@ -25,6 +25,7 @@ from .training import learned_by, origin, plan, training_draws
 
 # Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
 DESCRIPTIONS_ALONE = "descriptions alone"
+PROBE = "val C"  # the linear probe's only variant
 READ_LOCAL_FEATURES = ("dualpt",)
 
 
@@ -49,18 +50,19 @@ def quarters(values):
 
 
 def subsets(protocol):
-    """Return the subsets of test images that a protocol scores."""
-    return ("all",) if protocol == "few_shot" else ("base", "new")
+    """Return the subsets of its own test images on which a dataset's `learned` are scored."""
+    return {"few_shot": ("all",), "base_to_new": ("base", "new")}.get(protocol, ())
 
 
 class Evaluation:
     """Evaluates everything that was trained on one dataset.
 
-    `rows` collects one dict per run and subset with the columns of `results.COLUMNS`.
+    `rows` collects one dict per run and subset with the columns of `results.COLUMNS`. A shifted
+    version of another dataset has that one's Evaluation as `source`, and texts from there.
     """
 
-    def __init__(self, params, name, pack, backbone, encoder):
-        self.params, self.name, self.pack = params, name, pack
+    def __init__(self, params, name, pack, backbone, encoder, source=None):
+        self.params, self.name, self.pack, self.source = params, name, pack, source
         self.backbone, self.encoder = backbone, encoder
         self.features = F.normalize(pack.test.features, dim=-1)
         self.labels = pack.test.labels
@@ -101,6 +103,13 @@ class Evaluation:
         self.add_value(protocol, method, variant, shots, seed, subset, "top1",
                        top1(predicted, labels).item(), len(labels))
 
+    def add_elsewhere(self, protocol, method, variant, shots, seed, target, predicted, parts):
+        """Add a row for each of `parts` {subset: indices} of the images of another Evaluation."""
+        for subset, images in parts.items():
+            labels = target.labels[images]
+            self.add_value(protocol, method, variant, shots, seed, subset, "top1",
+                           top1(predicted[images], labels).item(), len(labels))
+
     def add_value(self, protocol, method, variant, shots, seed, subset, metric, value, n_test):
         """Add a row: any value in percent, over `n_test` images or texts."""
         self.rows.append({
@@ -127,39 +136,57 @@ class Evaluation:
 
         The prompt ensemble is CoOp's seven templates and the dataset's own one.
         """
-        own = self.params.datasets[self.name].template
-        for method in methods:
-            templates = [own] if method == "zero_shot" else ensemble_templates(own)
-            for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
-                                     ("base_to_new", "new")):
-                classes = self.encoder.encode_templates(self.names_of(subset), templates)
-                predicted = (self.images_of(subset)[0] @ classes.T).argmax(dim=-1)
-                variant = "own template" if method == "zero_shot" else "7 templates and own"
+        for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
+                                 ("base_to_new", "new")):
+            for method, variant, predicted in self.by_hand(subset, methods):
                 self.add(protocol, method, variant, 0, 0, subset, predicted)
                 if (method, subset) == ("zero_shot", "all"):
                     self.add_quarters(method, variant, 0, 0, predicted)
 
+    def by_hand(self, subset="all", methods=("zero_shot", "ensemble")):
+        """Yield method, variant and the predicted classes [n] of each hand-crafted classifier."""
+        own = self.template
+        kinds = {"zero_shot": ("own template", [own]),
+                 "ensemble": ("7 templates and own", ensemble_templates(own))}
+        for method in methods:
+            variant, templates = kinds[method]
+            classes = self.encoder.encode_templates(self.names_of(subset), templates)
+            yield method, variant, (self.images_of(subset)[0] @ classes.T).argmax(dim=-1)
+
+    @property
+    def template(self):
+        """The hand-crafted prompt of these classes."""
+        return self.params.datasets[(self.source or self).name].template
+
     def linear_probe(self):
         """Evaluate the linear probes of every shot count and seed."""
-        probes, _ = load_tensors(self.params.artefact("linear_probe", self.name),
-                                 linear_probe.origin(self.params, self.pack, self.backbone))
         for shots in self.params.shots:
             for seed in self.params.seeds:
-                weight, bias = (probes[f"{shots}/{seed}/{part}"] for part in ("weight", "bias"))
-                predicted = linear_probe.predict(self.pack.test.features, weight, bias)
-                self.add("few_shot", "linear_probe", "val C", shots, seed, "all", predicted)
+                predicted = linear_probe.predict(self.pack.test.features, *self.probe(shots, seed))
+                self.add("few_shot", "linear_probe", PROBE, shots, seed, "all", predicted)
+
+    def probe(self, shots, seed):
+        """Return `(weight [C, d], bias [C])` of a linear probe."""
+        return [self.probes[f"{shots}/{seed}/{part}"] for part in ("weight", "bias")]
+
+    @functools.cached_property
+    def probes(self):
+        """What the linear probes learned."""
+        return load_tensors(self.params.artefact("linear_probe", self.name),
+                            linear_probe.origin(self.params, self.pack, self.backbone))[0]
 
     def learned(self, method):
         """Evaluate every setting that learns to classify; base-to-new meets the new names here."""
         for setting in plan(self.params, method, self.name):
-            if setting.protocol == "retrieval":
-                continue
             for subset in subsets(setting.protocol):
-                images = (self.images_of(subset)[0],)
-                if method in READ_LOCAL_FEATURES:
-                    images += (self.local_of(subset),)
-                predictions = self.trained(method, setting, subset).predict(*images)
+                model = self.trained(method, setting, subset)
+                predictions = model.predict(*self.inputs(method, subset))
                 self.add_runs(method, setting, subset, predictions)
+
+    def inputs(self, method, subset="all"):
+        """Return what a method's `predict` wants of a subset's images."""
+        images = [self.images_of(subset)[0]]
+        return images + [self.local_of(subset)] if method in READ_LOCAL_FEATURES else images
 
     def retrieval(self):
         """Evaluate retrieval between the test images and their captions, both ways.
@@ -225,13 +252,15 @@ class Evaluation:
             if setting == main:
                 self.add_quarters(*about, predicted)
 
-    def trained(self, method, setting, subset="all"):
+    def trained(self, method, setting, subset="all", onto=None):
         """Return the trained method of a setting, what it learned around the names of a subset.
 
+        The names, and the texts about them, are those of `onto`, another Evaluation, if given.
         DuAl-PT holds descriptions only if its prediction is to read them (`llm_ensemble`).
         """
+        onto = onto or self
         learned = learned_by(self.tensors(method), setting)
-        names = self.names_of(subset)
+        names = onto.names_of(subset)
         common = {"variant": setting.variant, "logit_scale": self.backbone.logit_scale}
         prompts = common | {"encoder": self.encoder, "class_names": names,
                             "contexts": learned.get("contexts")}
@@ -243,35 +272,43 @@ class Evaluation:
             case "dualpt":
                 descriptions = None
                 if setting.variant.llm_ensemble:
-                    descriptions = self.descriptions.of(self.classes_of(subset))
+                    descriptions = onto.descriptions.of(onto.classes_of(subset))
                 return DuAlPT(**prompts, descriptions=descriptions)
             case "dualview":
                 model = DualView(**prompts, seeds=self.params.seeds,
-                                 hard=self.hard_view(setting.variant, subset),
-                                 prototypes=self.prototypes(setting, subset))
+                                 hard=onto.hard_view(setting.variant, subset),
+                                 prototypes=self.prototypes(setting, subset, onto))
                 model.load_state_dict(learned, strict=False)  # its network, where it has one
                 return model
             case "aape" if setting.protocol == "retrieval":
                 retriever = Retriever(self.encoder.dim, **common, seeds=self.params.seeds)
                 return retriever.restore(learned)
             case "aape":
-                template = self.params.datasets[self.name].template
-                templates = self.encoder.encode_templates(names, [template])
+                templates = self.encoder.encode_templates(names, [onto.template])
                 return Classifier(templates, **common, seeds=self.params.seeds).restore(learned)
 
-    def prototypes(self, setting, subset):
+    def prototypes(self, setting, subset, onto):
         """Return the prototypes [R, C, d] that `proto_ctx` makes contexts of, else None.
 
-        New classes have no training images, so stand-ins are made from their names.
+        New classes have no training images, so stand-ins are made from their names; so they are for
+        the classes of another dataset `onto`, but not for those of a shifted version of this one.
         """
         if setting.variant.augmentation != "proto_ctx":
             return None
         draws, names = training_draws(self.params, self.pack, setting)
         known = image_prototypes(Support.of(self.pack.train, draws), len(names))
-        if subset != "new":
+        if onto.source is self:
+            return known[:, onto.source_labels]
+        if onto is self and subset != "new":
             return known
-        new, base = (self.hard_view(setting.variant, s).mean for s in ("new", "base"))
-        return stand_ins(new, known, base)
+        written = self.hard_view(setting.variant, "all").mean[:len(names)]
+        return stand_ins(onto.hard_view(setting.variant, subset).mean, known, written)
+
+    @functools.cached_property
+    def source_labels(self):
+        """The label of each class in the `source`, as a list."""
+        return labels_in(self.source.pack.class_names, self.name, self.pack.class_names,
+                         self.pack.origin.get("imagenet_labels"))
 
     def hard_view(self, variant, subset):
         """Return the hand-crafted view of a subset's classes that a dual-view variant has."""
@@ -280,14 +317,16 @@ class Evaluation:
     @functools.cached_property
     def hard_views(self):
         """All hand-crafted views of all classes, `{view: DescriptionFeatures}`."""
+        if self.source:
+            return {view: texts.of(self.source_labels)
+                    for view, texts in self.source.hard_views.items()}
         return {view: encode_descriptions(self.encoder, texts, self.pack.class_names)
                 for view, texts in self.hand_crafted_texts.items()}
 
     @functools.cached_property
     def hand_crafted_texts(self):
         """Their texts, `{view: {class name: [text, ...]}}`."""
-        return hand_crafted_texts(self.pack.class_names, self.params.datasets[self.name].template,
-                                  self.sentences)
+        return hand_crafted_texts(self.pack.class_names, self.template, self.sentences)
 
     @functools.cache  # noqa: B019 -- an Evaluation lives as long as what it caches
     def tensors(self, method):
@@ -318,6 +357,8 @@ class Evaluation:
     @functools.cached_property
     def descriptions(self):
         """The descriptions of all classes as the text tower sees them."""
+        if self.source:
+            return self.source.descriptions.of(self.source_labels)
         return encode_descriptions(self.encoder, self.sentences, self.pack.class_names)
 
     def compare(self, before, after):

@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from .clip.backbone import load_backbone
 from .clip.image_features import encode_images, pool_grid, training_view
+from .datasets import shifts
 from .datasets.captions import load_captioned
-from .datasets.images import check_images, load_image
+from .datasets.images import check_images, image_seed, load_image
 from .datasets.packs import FeaturePack, compact, images_sha256, listing, pack_path
-from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset
-from .files import DamagedFile, json_sha256, load_tensors, save_tensors
+from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset, shift_of
+from .files import DamagedFile, file_sha256, json_sha256, load_tensors, save_tensors
 
 # 1 - cosine between features of the same images computed on two machines; other versions of image
 # libraries decode and resize to slightly other pixels
@@ -116,13 +117,17 @@ def extract(params, name, backbone, cache):
         "images": images_sha256(listed)}
     if dataset.imagenet_labels:
         origin["imagenet_labels"] = dataset.imagenet_labels
+    shift = shift_of(params, name)
+    if shift:
+        origin["code"] = file_sha256(shifts.__file__)
     path, shards = cache / f"{name}.safetensors", cache / name
     try:
         return FeaturePack.load(path, origin)
     except (FileNotFoundError, DamagedFile):
         pass  # never finished, or made from something else
     key = {"depends_on": json_sha256(origin | {"batch_size": params.features.batch_size})}
-    tensors = listed | _encode(dataset, folder, digests, params.features, backbone, shards, key)
+    tensors = listed | _encode(dataset, folder, digests, params.features, backbone, shards, key,
+                               shift)
     pack = FeaturePack(tensors, origin)
     pack.save(path)
     shutil.rmtree(shards)
@@ -138,17 +143,23 @@ def _settings(params, name, backbone):
     settings = params.features
     # the usual kind of local features goes without saying, as in packs older than the choice
     local = settings.local_grid if settings.vit_local == "last" else [settings.local_grid, "vv"]
-    return {"dataset": name, "image_fingerprint": backbone.image_fingerprint,
-            "views": settings.views, "local_grid": local}
+    wanted = {"dataset": name, "image_fingerprint": backbone.image_fingerprint,
+              "views": settings.views, "local_grid": local}
+    if shift := shift_of(params, name):
+        wanted["shift"] = [shift, params.transfer.source, params.transfer.per_class]
+    return wanted
 
 
-def _encode(dataset, folder, digests, settings, backbone, shards, key):
-    """Encode all images, shard by shard; return `{"train.features": ..., ...}`."""
+def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
+    """Encode all images, or a shift of them, shard by shard; return `{"train.features": ..., ...}`.
+    """
     view = training_view(backbone.model)
 
     def load(item, n_views):
         image = load_image(folder / item.path)
-        seed = int(digests[item.path][:15], 16)
+        seed = image_seed(digests[item.path])
+        if shift:
+            image = shifts.shifted(image, shift, seed)
         return [backbone.preprocess(image), *(view(image, seed + v) for v in range(n_views))]
 
     parts = defaultdict(list)

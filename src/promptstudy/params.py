@@ -25,6 +25,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Entropy = Annotated[float, Field(gt=0)]
 
+ORIGINAL = "original"  # how results call the images of the source that its shifts are made of
+
 
 class ParamsError(ValueError):
     """`params.yaml` cannot be used; the message names every faulty key and what to do."""
@@ -49,8 +51,8 @@ Layout = Literal[
     "imagenet_a", "imagenet_r"]
 
 
-class DatasetParams(Block):
-    """Where a dataset's images are and how its class names become a prompt."""
+class ImagesParams(Block):
+    """Where a dataset's images are, and which is which."""
 
     layout: Layout | None = Field(
         None, description="one of CoOp's datasets, in its folder below data_root (see "
@@ -58,11 +60,44 @@ class DatasetParams(Block):
     images: str | None = Field(None, description="folder of images, relative to data_root")
     split: str | None = Field(
         None, description="CoOp split JSON, relative to data_root (to params.yaml with a leading "
-                          "./); null: one folder a class, split 50/20/30 by a fixed seed")
+                          "./); null: one folder a class, split 50/20/30 by a fixed seed (not so "
+                          "what is for tests alone)")
+
+
+class DatasetParams(ImagesParams):
+    """A dataset, and how its class names become a prompt."""
+
     template: str = Field("a photo of a {}.", description="hand-crafted prompt; {} is the class")
     human: str | None = Field(
         None, description="sentences that people wrote about its classes, relative to data_root: "
                           "{class: [sentence, ...]} in JSON, or Grocery Store's classes.csv")
+
+
+class TargetParams(ImagesParams):
+    """A shifted version of the source, for tests alone: images of its classes, or of some of them.
+
+    Either has a dataset's keys, or is made from the source's own test images. The prompt is the
+    source's.
+    """
+
+    shift: Literal["sketch", "rendition", "blur_noise", "small"] | None = Field(
+        None, description="what is made from the source's test images (see `datasets.shifts`)")
+
+
+class TransferParams(Block):
+    """Prompts that are trained once, on all classes of one dataset, and tested elsewhere.
+
+    They are each method's base-to-new variant. Protocol `cross_dataset` tests them on every other
+    dataset, `domain` on shifted versions of the source.
+    """
+
+    source: str = Field(description="the dataset that they are trained on")
+    shots: Positive = 16
+    max_steps: Positive | None = Field(
+        None, description="in place of every schedule's bound on steps; null: that one")
+    domain: dict[str, TargetParams] = Field({}, description="shifted versions of the source")
+    per_class: Positive | None = Field(
+        None, description="how many test images of each class are shifted; null: all")
 
 
 class CaptionedParams(Block):
@@ -125,7 +160,7 @@ class ContextParams(Block):
 class Setting(NamedTuple):
     """One row of a method's plan; its runs, one a seed, are trained together."""
 
-    protocol: str  # few_shot, base_to_new or retrieval
+    protocol: str  # few_shot, base_to_new, transfer or retrieval
     variant: Block  # has a `label`
     shots: int
 
@@ -407,9 +442,8 @@ class Params(Block):
     base_to_new_shots: Positive = 16
     seeds: list[Annotated[int, Field(ge=0)]]
     datasets: Annotated[dict[str, DatasetParams], Field(min_length=1)]
+    transfer: TransferParams
     captioned: dict[str, CaptionedParams] = {}
-    test_only: dict[str, DatasetParams] = Field(
-        {}, description="datasets that nothing is trained on, e.g. ImageNet's shifted versions")
     features: FeatureParams = FeatureParams()
     llm: LLMParams
     coop: CoOpParams
@@ -429,12 +463,12 @@ class Params(Block):
     @property
     def every_dataset(self):
         """The blocks of all datasets, also of those for tests alone, {name: block}."""
-        return {**self.datasets, **self.test_only}
+        return {**self.datasets, **self.transfer.domain}
 
     def key_of(self, name):
         """Return the key of a dataset in params.yaml, e.g. `datasets.dtd`."""
         block = ("captioned" if name in self.captioned else
-                 "test_only" if name in self.test_only else "datasets")
+                 "transfer.domain" if name in self.transfer.domain else "datasets")
         return f"{block}.{name}"
 
     @property
@@ -553,16 +587,27 @@ def _cross_check(params):
             faults.append(f"{method}.study_shots: base-to-new is trained with base_to_new_shots = "
                           f"{params.base_to_new_shots} alone (found {block.study_shots})")
         few_shot = params.shots if block.few_shot else ()
-        needed = {*few_shot, params.base_to_new_shots, *block.study_shots}
+        needed = {*few_shot, params.base_to_new_shots, *block.study_shots, params.transfer.shots}
         for shots in sorted(needed - set(block.schedule.epochs)):
             faults.append(f"{method}.schedule.epochs: no number of epochs for {shots} shots")
+        for name in set(block.schedule.epochs_on) - set(params.datasets):
+            faults.append(f"{method}.schedule.epochs_on: {name!r} is not a dataset"
+                          + _nearest(name, params.datasets))
     if params.captioned and 1 not in params.aape.schedule.epochs:
         faults.append("aape.schedule.epochs: no number of epochs for 1 shot, as captioned needs")
     for name in params.captioned.keys() & params.datasets.keys():
         faults.append(f"captioned.{name}: there is a dataset of that name; rename one")
-        for name in set(block.schedule.epochs_on) - set(params.datasets):
-            faults.append(f"{method}.schedule.epochs_on: {name!r} is not a dataset"
-                          + _nearest(name, params.datasets))
+    transfer = params.transfer
+    if transfer.source not in params.datasets:
+        faults.append(f"transfer.source: {transfer.source!r} is not a dataset"
+                      + _nearest(transfer.source, params.datasets))
+    if transfer.shots not in params.shots:
+        faults.append(f"transfer.shots: must be one of shots, with which linear probes are trained "
+                      f"(found {transfer.shots})")
+    for name in transfer.domain:
+        if name == ORIGINAL or name in {**params.datasets, **params.captioned}:
+            faults.append(f"transfer.domain.{name}: another kind of test images is called so; "
+                          "rename it")
     for name in params.llm.corpora:
         if name not in params.datasets:
             faults.append(f"llm.corpora: {name!r} is not a dataset"
@@ -573,14 +618,15 @@ def _cross_check(params):
             faults.append(f"coop.studies: two variants would both be called {label!r} in the "
                           "results; they must differ in n_ctx, class_specific, position or in "
                           "having initial words")
-    for name, dataset in params.every_dataset.items():
-        key = params.key_of(name)
+    for name, dataset in params.datasets.items():
         if dataset.template.count("{}") != 1:
-            faults.append(f"{key}.template: needs {{}} once (found {dataset.template!r})")
-        if bool(dataset.images) == bool(dataset.layout) or dataset.layout and dataset.split:
-            faults.append(f"{key}: needs images (with a split or without), or a layout")
-    for name in params.test_only.keys() & params.datasets.keys():
-        faults.append(f"test_only.{name}: is one of datasets already; give it another name")
+            faults.append(f"datasets.{name}.template: needs {{}} once (found {dataset.template!r})")
+    for name, dataset in params.every_dataset.items():
+        kinds = {"images (with a split or without)": dataset.images, "a layout": dataset.layout}
+        if name in transfer.domain:
+            kinds["a shift"] = dataset.shift
+        if sum(map(bool, kinds.values())) != 1 or dataset.split and not dataset.images:
+            faults.append(f"{params.key_of(name)}: needs {', or '.join(kinds)}, and one of them")
     if len(set(params.seeds)) != len(params.seeds):
         faults.append(f"seeds: each only once (found {params.seeds})")
     return faults

@@ -9,11 +9,13 @@ from sklearn.decomposition import PCA
 from .files import written_whole
 from .results import (
     METHODS,
+    TRANSFER,
     average_over_datasets,
     base_to_new_table,
     complete_rows,
     over_seeds,
     shots_label,
+    transfer_runs,
 )
 
 COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e", "#e39aa6", "#8c5a2b",
@@ -113,6 +115,31 @@ def base_to_new(frame):
     handles, labels = axes[0].get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=len(unique))
+    return figure
+
+
+def transfer(frame, protocol):
+    """Accuracy of every method on each kind of test images of `cross_dataset` or `domain`.
+
+    Error bars are the standard deviation over seeds, dashed lines zero-shot CLIP. Every method
+    needs to be there with one variant (see `results.main_rows`).
+    """
+    runs = transfer_runs(frame, protocol)
+    means, deviations = runs.groupby("method").mean(), runs.groupby("method").std(ddof=0)
+    methods = [method for method in METHODS if method in means.index and method != "zero_shot"]
+    width, places = 0.8 / len(methods), np.arange(len(runs.columns))
+    figure, axis = plt.subplots(figsize=(1.5 + 1.7 * len(places), 3.8), layout="constrained")
+    for number, method in enumerate(methods):
+        axis.bar(places + (number - (len(methods) - 1) / 2) * width, means.loc[method],
+                 0.92 * width, yerr=deviations.loc[method].where(deviations.loc[method] > 0),
+                 capsize=2, color=COLOURS[method], label=METHODS[method])
+    axis.hlines(means.loc["zero_shot"], places - 0.45, places + 0.45, linestyles="--",
+                color=COLOURS["zero_shot"], label=METHODS["zero_shot"])
+    axis.set_xticks(places, [name.replace("_", " ")
+                             for name in runs.rename(columns={"mean": TRANSFER[protocol]})])
+    axis.grid(axis="x", visible=False)
+    axis.set(ylabel="top-1 accuracy (%)")
+    figure.legend(loc="outside lower center", ncols=5)
     return figure
 
 
@@ -367,6 +394,20 @@ def sentence_weights(weights, sentences, titles, pictures=None, width=110):
         if pictures:
             axes[row, 0].imshow(pictures[row])
             axes[row, 0].axis("off")
+    return figure
+
+
+def picture_grid(pictures):
+    """Show pictures, a row for each title of {title: [picture, ...]}."""
+    count = max(map(len, pictures.values()))
+    figure, axes = plt.subplots(len(pictures), count, squeeze=False, layout="constrained",
+                                figsize=(2.1 * count, 1.6 * len(pictures)))
+    for row, (title, images) in zip(axes, pictures.items(), strict=True):
+        for axis, image in zip(row, images, strict=True):
+            axis.imshow(image)
+            axis.set(xticks=[], yticks=[])
+            axis.grid(visible=False)
+        row[0].set_ylabel(title, fontsize=9)
     return figure
 
 

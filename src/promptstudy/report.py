@@ -9,6 +9,7 @@ from .published.comparison import compare
 from .published.page import headline, overview, papers_page
 from .results import (
     METHODS,
+    TRANSFER,
     average_over_datasets,
     base_to_new_table,
     complete_rows,
@@ -16,6 +17,7 @@ from .results import (
     over_seeds,
     read_results,
     shots_label,
+    transfer_runs,
 )
 
 PAGES = {
@@ -27,7 +29,8 @@ PAGES = {
     "05_dualview": "the dual-view method, KgCoOp and ProGrad: two views of a text, their mutual "
                    "information, augmentation of image features, training",
     "06_aape": "AAPE: reference prompts, what the aggregator picks, training, retrieval",
-    "07_evaluate": "scores on test images, classes that gain and lose, example predictions",
+    "07_evaluate": "scores on test images, here and elsewhere, classes that gain and lose, example "
+                   "predictions",
     "08_figures": "the figures of this page and the papers' claims"}
 
 
@@ -49,6 +52,8 @@ def write_report(params):
         "index.html", suite=params.suite, backbone=backbone, seeds=seeds,
         about=params.about_backbone, few_shot=_few_shot_tables(results),
         base_to_new=_html(_base_to_new(main), 3), base_to_new_shots=params.base_to_new_shots,
+        transfer=params.transfer,
+        **{protocol: _html(_transfer(results, protocol), 2) for protocol in TRANSFER},
         studies={method: _html(_studies(results, method, params.methods[method]), 1)
                  for method in ("dualview", "aape")},
         retrieval=_html(_retrieval(main), 3), claims=_html(claims(results, params), 3),
@@ -59,6 +64,11 @@ def write_report(params):
                         f"deviation over seeds. Stage figures; {scope}.",
             "base_to_new": "Accuracy on base and new classes and their harmonic mean. "
                            f"Stage figures; {scope}.",
+            "cross_dataset": "Prompts learned on the first dataset and tested on each. Error bars "
+                             "are the standard deviation over seeds, dashed lines zero-shot CLIP. "
+                             f"Stage figures; {scope}.",
+            "domain": "Prompts learned on the first dataset and tested on its images and on "
+                      f"shifted ones; error bars and lines as above. Stage figures; {scope}.",
             "studies": "Context length, class-specific contexts, place of the class name, initial "
                        f"words. Stage figures; {scope}.",
             "dualpt_studies": "DuAl-PT without its alignments, with other numbers of prompts, "
@@ -110,6 +120,17 @@ def _base_to_new(results):
     wide["method"] = wide["method"].map(METHODS)
     wide = wide.rename(columns={"mean_of_h": "mean of H"})
     return wide.astype(object).where(wide.notna(), "")
+
+
+def _transfer(results, protocol):
+    """Accuracy on each kind of test images, a row a variant, methods in their usual order."""
+    runs = transfer_runs(results, protocol).groupby(["method", "variant"])
+    means, deviations = runs.mean(), runs.std(ddof=0)
+    cells = means.map("{:.1f}".format) + deviations.map(
+        lambda value: f" ± {value:.1f}").where(runs.size() > 1, "")
+    cells = cells.loc[[key for method in METHODS for key in cells.index if key[0] == method]]
+    cells = cells.rename(index=METHODS, level="method")
+    return cells.rename(columns={"mean": TRANSFER[protocol]}).reset_index()
 
 
 def _studies(results, method, block):

@@ -3,10 +3,13 @@
 import pandas as pd
 
 from .files import write_text
+from .params import ORIGINAL
 
 COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "shots", "seed",
            "subset", "metric", "value", "n_test")
 KEY = COLUMNS[:-2]
+# protocols that test elsewhere, and what their mean is of
+TRANSFER = {"cross_dataset": "mean of the others", "domain": "mean of the shifts"}
 METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
            "linear_probe": "Linear probe", "coop": "CoOp", "kgcoop": "KgCoOp",
            "prograd": "ProGrad", "dualpt": "DuAl-PT", "dualview": "Dual-view", "aape": "AAPE"}
@@ -47,6 +50,8 @@ def main_rows(frame, params):
             for method, block in params.methods.items()
             for protocol in ("few_shot", "base_to_new", "retrieval")
             if getattr(block, protocol, None)}
+    main |= {(method, protocol): block.base_to_new.label
+             for method, block in params.methods.items() for protocol in TRANSFER}
     keys = zip(frame["method"], frame["protocol"], frame["variant"], strict=True)
     return frame[[variant == main.get((method, protocol), variant)
                   for method, protocol, variant in keys]]
@@ -104,6 +109,21 @@ def base_to_new_table(frame):
     average["H"] = harmonic_mean(average["base"], average["new"])
     average = pd.concat({"average": average}, names=["dataset"])
     return pd.concat([per_dataset, average])[["base", "new", "H", "mean_of_h"]]
+
+
+def transfer_runs(frame, protocol):
+    """Return the accuracy of each run, a row, on each kind of test images, a column.
+
+    Index: method, variant, shots and seed. First come the source's test images, then those that its
+    shifts were made of, where there are such, then the others, if any, and `mean`, their mean.
+    """
+    rows = frame[frame["protocol"] == protocol]
+    runs = rows.pivot(index=["method", "variant", "shots", "seed"], columns="subset",
+                      values="value").rename_axis(columns=None)
+    source = [name for name in (*rows["dataset"].unique(), ORIGINAL) if name in runs]
+    others = runs.columns.difference(source)
+    runs = runs[[*source, *others]]
+    return runs.assign(mean=runs[others].mean(axis=1)) if len(others) else runs
 
 
 def harmonic_mean(base, new):

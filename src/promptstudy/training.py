@@ -30,6 +30,27 @@ class Batch(NamedTuple):
 
 def plan(params, method, dataset):
     """Return every `Setting` of a method that the suite trains on a dataset, each once."""
+    settings = _tested_there(params, method, dataset)
+    if dataset == params.transfer.source:
+        settings.append(transferred(params, method))
+    return list({setting.key: setting for setting in settings}.values())
+
+
+def transferred(params, method):
+    """Return the `Setting` of a method that is trained on the source to be tested elsewhere.
+
+    Where the suite trains the same variant few-shot by the same schedule, it is that one.
+    """
+    variant, source = getattr(params, method).base_to_new, params.transfer.source
+    few_shot, alone = (Setting(protocol, variant, params.transfer.shots)
+                       for protocol in ("few_shot", "transfer"))
+    schedules = [schedule_of(params, method, source, setting) for setting in (few_shot, alone)]
+    known = few_shot in _tested_there(params, method, source) and schedules[0] == schedules[1]
+    return few_shot if known else alone
+
+
+def _tested_there(params, method, dataset):
+    """The settings of a method that are trained on a dataset to be tested on it."""
     block = getattr(params, method)
     if dataset in params.captioned:  # every image is a class of its own, so there is one a class
         return [Setting("retrieval", block.retrieval, 1)]
@@ -41,7 +62,7 @@ def plan(params, method, dataset):
     if dataset in block.study_datasets:
         settings += [Setting(block.study_protocol, variant, shots)
                      for variant in block.study_variants for shots in block.study_shots]
-    return list({setting.key: setting for setting in settings}.values())
+    return settings
 
 
 def schedule_of(params, method, dataset, setting):
@@ -49,8 +70,10 @@ def schedule_of(params, method, dataset, setting):
     schedule, changes = getattr(params, method).schedule, {}
     if dataset in schedule.epochs_on:
         changes["epochs"] = dict.fromkeys(schedule.epochs, schedule.epochs_on[dataset])
-    if setting.protocol == "base_to_new" and schedule.base_to_new_lr:
+    if setting.protocol in ("base_to_new", "transfer") and schedule.base_to_new_lr:
         changes["lr"] = schedule.base_to_new_lr
+    if setting.protocol == "transfer" and params.transfer.max_steps is not None:
+        changes["max_steps"] = params.transfer.max_steps
     return schedule.model_copy(update=changes)
 
 
@@ -65,6 +88,8 @@ def origin(params, method, pack, backbone, texts=None):
               **{key: pack.origin[key] for key in ("images", "views", "local_grid")},
               "image_fingerprint": backbone.image_fingerprint,
               "text_fingerprint": backbone.text_fingerprint}
+    if pack.origin["dataset"] == params.transfer.source:
+        record["transfer"] = [params.transfer.shots, params.transfer.max_steps]
     return record if texts is None else {**record, "texts": json_sha256(texts)}
 
 

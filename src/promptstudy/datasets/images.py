@@ -31,6 +31,11 @@ def load_image(file):
         return image.convert("RGB")
 
 
+def image_seed(digest):
+    """Return the seed of what is drawn for an image, from its SHA-256."""
+    return int(digest[:15], 16)
+
+
 def check_images(dataset, folder):
     """Read and decode every image of a `Dataset` once; return `{path: SHA-256 of its bytes}`.
 

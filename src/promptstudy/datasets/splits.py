@@ -8,6 +8,7 @@ from collections import defaultdict
 import torch
 
 from .items import (
+    SPLIT_SEED,
     SPLITS,
     Dataset,
     DatasetError,
@@ -23,10 +24,13 @@ from .layouts import LAYOUTS, read_layout
 def image_folder(params, name):
     """Return the folder that the paths of dataset `name` are relative to.
 
-    Raises `DatasetError` when `data_root` is not set, or it or the folder does not exist.
+    Of what is made from the source's test images, it is the source's. Raises `DatasetError` when
+    `data_root` is not set, or it or the folder does not exist.
     """
     settings = params.captioned.get(name) or params.every_dataset[name]
     layout = LAYOUTS.get(getattr(settings, "layout", None))
+    if shift_of(params, name):
+        return image_folder(params, params.transfer.source)
     if layout:
         folder, key = data_root(params) / layout.folder / layout.images, "layout"
         todo = f"`python -m promptstudy doctor {name}` says where to get it"
@@ -39,8 +43,13 @@ def image_folder(params, name):
     return folder
 
 
+def shift_of(params, name):
+    """Return which shift of the source's test images dataset `name` is, or None."""
+    return name in params.transfer.domain and params.transfer.domain[name].shift or None
+
+
 def load_dataset(params, name):
-    """Return the `Dataset` called `name` of `params`.
+    """Return the `Dataset` called `name` of `params`, with test images alone for shifted versions.
 
     Its items are those of its `layout`, one of CoOp's (see `read_layout`), or come from
     `datasets.<name>.split`, a file in the format of CoOp's `split_zhou_*.json` read as it is, or,
@@ -48,32 +57,70 @@ def load_dataset(params, name):
     become spaces. Raises `DatasetError` for missing folders and files, files of another shape, and
     classes that are ambiguous, not numbered 0 to C-1 or without training images.
     """
+    if shift_of(params, name):
+        return _drawn(load_dataset(params, params.transfer.source), name, params.transfer.per_class)
     settings, folder = params.every_dataset[name], image_folder(params, name)
-    layout = LAYOUTS.get(settings.layout)
+    layout, test_only = LAYOUTS.get(settings.layout), name in params.transfer.domain
     if layout:
         source, lists = folder, read_layout(data_root(params), layout)
     elif settings.split is None:
-        source, lists = folder, read_folder(folder)
+        source, lists = folder, read_folder(folder, test_only)
     else:
         source = (params.root if settings.split.startswith("./") else data_root(params))
         source = source / settings.split
         lists = read_split_file(source, f"{params.key_of(name)}.split")
     splits = {split: [Item(path, label, class_name.replace("_", " "))
                       for path, label, class_name in lists[split]] for split in SPLITS}
-    class_names = _checked_class_names(splits, source, layout)
-    return Dataset(name, class_names, settings.template, **splits, published=bool(layout),
+    if test_only:
+        splits |= {"train": [], "val": []}
+        if "imagenet_labels" in lists and params.datasets[params.transfer.source].layout != "imagenet":
+            raise DatasetError(f"transfer.domain.{name}: is a version of ImageNet, which "
+                               f"transfer.source = {params.transfer.source!r} is not; correct one")
+    class_names = _checked_class_names(splits, source, test_only, published=bool(layout))
+    template = params.datasets[params.transfer.source if test_only else name].template
+    return Dataset(name, class_names, template, **splits, published=bool(layout),
                    imagenet_labels=lists.get("imagenet_labels"))
 
 
-def read_folder(folder):
+def labels_in(source_names, name, class_names, imagenet_labels=None):
+    """Return the source's label of each class of its shifted version `name`.
+
+    ImageNet's own versions know them (see `Dataset`). Raises `DatasetError` listing the classes
+    that the source does not have, or has twice (which is no fault in a version with all of them).
+    """
+    if imagenet_labels:
+        return imagenet_labels
+    if class_names == source_names:
+        return list(range(len(source_names)))
+    wrong = [class_name for class_name in class_names if source_names.count(class_name) != 1]
+    if wrong:
+        raise DatasetError(f"transfer.domain.{name}: its classes must be the source's, which "
+                           f"does not have {', '.join(map(repr, wrong))} (or has two of that name);"
+                           " rename or remove them")
+    return [source_names.index(class_name) for class_name in class_names]
+
+
+def _drawn(source, name, per_class):
+    """Return the dataset `name` of some test images of each class of `source`, always the same."""
+    test = source.test
+    if per_class:
+        labels = torch.tensor([item.label for item in test])
+        test = [test[index] for index in _draw(labels, per_class, random.Random(SPLIT_SEED))[0]]
+    return Dataset(name, source.class_names, source.template, [], [], test)
+
+
+def read_folder(folder, test_only=False):
     """Divide a folder that holds one folder of images a class; labels follow the sorted names.
 
     A folder of `train`, `val` (optional) and `test`, each with one folder a class, is taken as it
     is. Otherwise every class is divided 50/20/30 (see `divide`), over the sorted names of the
-    files. Returns `{"train": [Item, ...], "val": ..., "test": ...}`; raises `DatasetError` for a
-    class with too few images.
+    files; or, with `test_only`, not divided at all.
+    Returns `{"train": [Item, ...], "val": ..., "test": ...}`; raises `DatasetError` for a class
+    with too few images.
     """
     names = folder_names(folder)
+    if test_only:
+        return {"train": [], "val": [], "test": folder_items(folder, _numbered(names))}
     if not {"train", "test"} <= set(names) <= set(SPLITS):
         return divide(folder_items(folder, _numbered(names)), folder)
     classes = _numbered(folder_names(folder / "train"))
@@ -141,7 +188,7 @@ def _numbered(names):
     return {name: (label, name) for label, name in enumerate(names)}
 
 
-def _checked_class_names(splits, source, layout):
+def _checked_class_names(splits, source, test_only, published):
     """Return the class names in label order, or raise `DatasetError` (see `load_dataset`).
 
     ImageNet has two pairs of classes of one name, which CoOp leaves so: that is but a warning.
@@ -164,12 +211,12 @@ def _checked_class_names(splits, source, layout):
         if first != label:
             problem = (f"{source}: two classes have one name, {names[first]!r} (label {first}) and "
                        f"{name!r} (label {label}), which CLIP cannot tell apart")
-            if not layout:
+            if not published:
                 raise DatasetError(f"{problem}; rename or join them")
             warnings.warn(f"{problem}; they stay as they are published", stacklevel=2)
     trained = {item.label for item in splits["train"]}
     untrained = [names[label] for label in sorted(set(names) - trained)]
-    if untrained and not (layout and layout.test_only):
+    if untrained and not test_only:
         raise DatasetError(f"{source}: no training images for {', '.join(map(repr, untrained))}; "
                            "add some or remove the class")
     if not splits["test"]:

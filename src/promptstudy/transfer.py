@@ -1,0 +1,85 @@
+"""Prompts away from home: protocols `cross_dataset` and `domain`.
+
+What was trained once, on all classes of one dataset, is tested on other datasets with their class
+names, or on shifted images of the same classes. Rows have the source as `dataset` and the images
+that were tested as `subset`, the source's own among them.
+"""
+
+from .datasets.splits import shift_of
+from .evaluation import PROBE, Evaluation
+from .methods import linear_probe
+from .params import ORIGINAL, Setting
+from .training import transferred
+
+
+def cross_dataset(source, targets):
+    """Add the rows of `cross_dataset` to those of the `Evaluation` of the source.
+
+    targets: {name: Evaluation} of all datasets, each of which has its own hand-crafted prompt.
+    """
+    for name, target in targets.items():
+        _hand_crafted(source, "cross_dataset", target, {name: slice(None)})
+        for method in source.params.methods:
+            setting = transferred(source.params, method)
+            _learned(source, "cross_dataset", method, setting, target, {name: slice(None)})
+
+
+def domain(source, packs):
+    """Add the rows of `domain` to those of the `Evaluation` of the source.
+
+    packs: {name: FeaturePack} of the shifted versions; where these have not all of the source's
+    classes, the prediction is one of theirs. Besides what `cross_dataset` tests there are the
+    linear probes and each method's few-shot variant, which were trained on the source anyway. The
+    images that shifts were made of are tested by themselves as well, so that like is compared with
+    like.
+    """
+    shots = source.params.transfer.shots
+    targets = [(source, {source.name: slice(None)} | _originals(source, packs))]
+    targets += [(Evaluation(source.params, name, pack, source.backbone, source.encoder, source),
+                 {name: slice(None)}) for name, pack in packs.items()]
+    for target, parts in targets:
+        _hand_crafted(source, "domain", target, parts)
+        _linear_probe(source, "domain", target, parts)
+        for method, block in source.params.methods.items():
+            settings = {block.base_to_new.label: transferred(source.params, method)}
+            if block.few_shot:
+                few_shot = Setting("few_shot", block.few_shot, shots)
+                settings.setdefault(block.few_shot.label, few_shot)
+            for setting in settings.values():
+                _learned(source, "domain", method, setting, target, parts)
+
+
+def _originals(source, packs):
+    """Return {ORIGINAL: places of the images that were shifted among the source's test images}."""
+    shifts = [pack for name, pack in packs.items() if shift_of(source.params, name)]
+    if not shifts:
+        return {}
+    place = {path: index for index, path in enumerate(source.pack.test.paths)}
+    return {ORIGINAL: [place[path] for path in shifts[0].test.paths]}  # all shift the same images
+
+
+def _hand_crafted(source, protocol, target, parts):
+    for method, variant, predicted in target.by_hand():
+        source.add_elsewhere(protocol, method, variant, 0, 0, target, predicted, parts)
+
+
+def _linear_probe(source, protocol, target, parts):
+    shots = source.params.transfer.shots
+    labels = slice(None) if target is source else target.source_labels
+    for seed in source.params.seeds:
+        weight, bias = source.probe(shots, seed)
+        predicted = linear_probe.predict(target.pack.test.features, weight[labels], bias[labels])
+        source.add_elsewhere(protocol, "linear_probe", PROBE, shots, seed, target, predicted, parts)
+
+
+def _learned(source, protocol, method, setting, target, parts):
+    """Add a row for every run, and for every ensemble of the dual-view method's views."""
+    model, inputs = source.trained(method, setting, onto=target), target.inputs(method)
+    predictions = {setting.variant.label: model.predict(*inputs)}
+    if method == "dualview":
+        predictions |= {setting.variant.ensemble(weight).label: model.predict(*inputs, weight)
+                        for weight in source.params.dualview.ensembles}
+    for variant, runs in predictions.items():
+        for seed, predicted in zip(source.params.seeds, runs, strict=True):
+            source.add_elsewhere(protocol, method, variant, setting.shots, seed, target, predicted,
+                                 parts)
