@@ -10,9 +10,20 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from promptstudy.datasets.layouts import LAYOUTS
+from promptstudy.params import DatasetParams, TargetParams, TransferParams
+
 PER_CLASS = 10
 WNIDS = {"n01440764": "tench", "n01443537": "goldfish", "n01484850": "great white shark",
          "n03773504": "missile", "n04008634": "missile", "n04355933": "sunglasses"}
+
+
+def every_layout():
+    """Return params with every layout as a dataset, or a version of ImageNet, called like it."""
+    shifted = {name for name, layout in LAYOUTS.items() if layout.test_only}
+    return {"datasets": {name: DatasetParams(layout=name) for name in LAYOUTS.keys() - shifted},
+            "transfer": TransferParams(source="imagenet", shots=2, domain={
+                name: TargetParams(layout=name) for name in shifted})}
 
 
 def build(root, name):

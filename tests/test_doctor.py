@@ -17,7 +17,7 @@ from promptstudy.datasets.layouts import LAYOUTS
 from promptstudy.datasets.packs import FeaturePack, pack_path
 from promptstudy.datasets.sources import PIECES
 from promptstudy.doctor import diagnose, table
-from promptstudy.params import DatasetParams, load_params
+from promptstudy.params import load_params
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the images are divided anew",
                                         "ignore:.*two classes have one name")
@@ -31,7 +31,7 @@ def suite(own_suite, monkeypatch):
         monkeypatch.setitem(LAYOUTS, name, layout._replace(sizes=sizes))
     (own_suite / "data_root").mkdir()
     return changed(load_params(own_suite / "params.yaml"), data_root=own_suite / "data_root",
-                   datasets={name: DatasetParams(layout=name) for name in LAYOUTS})
+                   **miniature.every_layout())
 
 
 def build(suite, name, monkeypatch):
@@ -203,7 +203,8 @@ def command(own_suite, monkeypatch, capsys):
     after = after[after.index("features:"):].replace("study_datasets: [shapes]", "")
     (own_suite / "params.yaml").write_text(
         before.replace("data_root: images", "data_root: data_root") +
-        "datasets: {dtd: {layout: dtd}}\ntransfer: {source: dtd, shots: 1, "
+        "datasets: {dtd: {layout: dtd}, imagenet: {layout: imagenet}}\n"
+        "transfer: {source: imagenet, shots: 2, "
         "domain: {imagenet_a: {layout: imagenet_a}}}\n" + after)
 
     def run(*arguments):
@@ -222,9 +223,10 @@ def command(own_suite, monkeypatch, capsys):
 
 def test_doctor_fails_where_something_is_missing(command):
     code, said = command("doctor")
-    assert code == "error: 2 of 2 datasets cannot be used"
+    assert code == "error: 3 of 3 datasets cannot be used"
     assert [line.split()[:2] for line in said.out.splitlines() if "->" not in line] == [
-        ["dataset", "state"], ["dtd", "missing"], ["imagenet_a", "missing"]]
+        ["dataset", "state"], ["dtd", "missing"], ["imagenet", "missing"],
+        ["imagenet_a", "missing"]]
 
 
 def test_doctor_of_one_dataset_and_of_none(command, monkeypatch):
@@ -232,8 +234,8 @@ def test_doctor_of_one_dataset_and_of_none(command, monkeypatch):
     monkeypatch.setitem(LAYOUTS, "imagenet_a", LAYOUTS["imagenet_a"]._replace(sizes=(2, 0, 0, 20)))
     code, said = command("doctor", "imagenet_a")
     assert code == 0 and "2 classes, 0 / 0 / 20 images" in said.out and "dtd" not in said.out
-    code, _ = command("doctor", "imagenet")
-    assert code == "error: dataset 'imagenet' is not in params.yaml; did you mean 'imagenet_a'?"
+    code, _ = command("doctor", "imagenet_b")
+    assert code == "error: dataset 'imagenet_b' is not in params.yaml; did you mean 'imagenet_a'?"
 
 
 def test_fetch_says_what_failed_and_goes_on(command, monkeypatch):

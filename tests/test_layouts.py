@@ -20,7 +20,7 @@ from promptstudy.datasets.layouts import LAYOUTS
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.datasets.splits import base_and_new, few_shot_draw, image_folder, load_dataset
 from promptstudy.features import extract
-from promptstudy.params import DatasetParams, Layout, load_params
+from promptstudy.params import Layout, load_params
 
 OFFICIAL = json.loads((GOLDEN / "splits.json").read_text())
 LAYOUT_OF = {layout.split: name for name, layout in LAYOUTS.items() if layout.split}
@@ -29,11 +29,10 @@ twins = pytest.mark.filterwarnings("ignore:.*two classes have one name")
 short = pytest.mark.filterwarnings("ignore:fewer than")
 
 
-def suite(tiny_suite, root, **settings):
+def suite(tiny_suite, root):
     """Params whose data_root is `root`, with every layout as a dataset called like it."""
     params = load_params(tiny_suite / "params.yaml")
-    datasets = {name: DatasetParams(layout=name, **settings) for name in LAYOUTS}
-    return changed(params, data_root=root, datasets=datasets)
+    return changed(params, data_root=root, **miniature.every_layout())
 
 
 @pytest.fixture(scope="session")

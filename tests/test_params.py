@@ -124,7 +124,7 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("transfer.domain", {"lines": {"shift": "drawing"}}, "transfer.domain.lines.shift: input "
                                                          "should be 'sketch', 'rendition',"),
     ("transfer.domain.lines", {}, "transfer.domain.lines: needs images (with a split or without), "
-                                  "or a shift"),
+                                  "or a layout, or a shift, and one of them"),
     ("transfer.domain.lines", {"shift": "sketch", "images": "x"}, "transfer.domain.lines: needs"),
     ("transfer.domain.lines", {"shift": "sketch", "split": "x"}, "transfer.domain.lines: needs"),
     ("transfer.domain", {"figures": {"shift": "sketch"}}, "transfer.domain.figures: another kind "

@@ -31,7 +31,7 @@ from promptstudy.published.numbers import (
     published_dataset,
 )
 from promptstudy.published.page import TABLES, headline, overview, papers_page
-from promptstudy.results import table, write_results
+from promptstudy.results import TRANSFER, table, write_results
 
 NOTES = SHARED.parent / "reference" / "papers.md"
 LABELS = {name: f"{name.replace('/', '-')}-quickgelu/openai" for name in module.BACKBONES}
@@ -435,8 +435,9 @@ def test_the_page_shows_every_published_number_once(numbers, paper_params):
 
 def as_paper_suite(frame):
     """The made-up results as if they were of OpenAI's weights, on whole test splits."""
-    sizes = frame["dataset"].map(load_datasets()["n_test"])
-    n_test = sizes.where(frame["protocol"] == "few_shot", sizes // 2)
+    tested = frame["subset"].where(frame["protocol"].isin(TRANSFER), frame["dataset"])
+    sizes = tested.map(load_datasets()["n_test"]).fillna(1)
+    n_test = sizes.where(frame["protocol"] != "base_to_new", sizes // 2)
     odd = (frame["subset"] == "new") & (sizes % 2 == 1)
     return frame.assign(backbone=LABELS["RN50"], n_test=n_test + odd,
                         variant=frame["variant"].replace("t", "own template"))

@@ -106,9 +106,10 @@ ELSEWHERE = {("zero_shot", "t"): (50, 30, 20), ("ensemble", "t"): (51, 31, 21),
 
 def away_from_home(params):
     """Rows of both protocols; the images that were shifted are a point harder, `photos` too."""
-    places = {"cross_dataset": {"shapes": (0, 0), "figures": (1, 0)},
-              "domain": {"shapes": (0, 0), "original": (0, -1), "lines": (2, 0), "photos": (2, -1)}}
-    return [row(values[which] + change + seed, suite=params.suite, dataset="shapes", method=method,
+    home, other = params.datasets
+    places = {"cross_dataset": {home: (0, 0), other: (1, 0)},
+              "domain": {home: (0, 0), "original": (0, -1), "lines": (2, 0), "photos": (2, -1)}}
+    return [row(values[which] + change + seed, suite=params.suite, dataset=home, method=method,
                 variant=variant, shots=2 * bool(seed), seed=seed, protocol=protocol, subset=subset)
             for protocol, subsets in places.items() for subset, (which, change) in subsets.items()
             for (method, variant), values in ELSEWHERE.items() if values[which] is not None

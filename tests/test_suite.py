@@ -28,7 +28,8 @@ def paper():
 def test_every_layout_is_in_the_suite_under_its_own_name(paper):
     assert {name: block.layout for name, block in paper.every_dataset.items()} \
         == {name: name for name in LAYOUTS}
-    assert set(paper.transfer.domain) == {name for name, layout in LAYOUTS.items() if layout.test_only}
+    assert set(paper.transfer.domain) == {
+        name for name, layout in LAYOUTS.items() if layout.test_only}
 
 
 def test_templates_are_coops(paper):

@@ -87,15 +87,15 @@ def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one(n_images, sizes
     assert len(torch.cat(batches).unique()) == sum(sizes)
 
 
-def test_base_to_new_may_have_its_own_learning_rate(suite):
+def test_base_to_new_and_transfer_may_have_their_own_learning_rate():
     def found(schedule):
-        params = changed(suite, coop=suite.coop.model_copy(update={"schedule": schedule}))
+        params = suite([1], 1, coop=CoOpParams(schedule=schedule))
         return {protocol: schedule_of(params, "coop", "shapes", Setting(protocol, None, 1))
-                for protocol in ("few_shot", "base_to_new", "retrieval")}
+                for protocol in ("few_shot", "base_to_new", "transfer", "retrieval")}
 
     schedules = found(Schedule(epochs={1: 5}, lr=0.1, base_to_new_lr=0.01))
     assert {protocol: schedule.lr for protocol, schedule in schedules.items()} == {
-        "few_shot": 0.1, "base_to_new": 0.01, "retrieval": 0.1}
+        "few_shot": 0.1, "base_to_new": 0.01, "transfer": 0.01, "retrieval": 0.1}
     same = Schedule(epochs={1: 5}, lr=0.1)
     assert found(same)["base_to_new"] == same
 
@@ -308,9 +308,15 @@ def test_what_is_tested_elsewhere_has_a_bound_on_its_steps_of_its_own():
         params.transfer = TransferParams(source="a", max_steps=bound)
         setting = transferred(params, "coop")
         assert setting.protocol == protocol
-        assert schedule_of(params, "coop", setting).max_steps == steps
+        assert schedule_of(params, "coop", "a", setting).max_steps == steps
         for other in plan(params, "coop", "a")[:2]:
-            assert schedule_of(params, "coop", other) == block.schedule
+            assert schedule_of(params, "coop", "a", other) == block.schedule
+
+
+def test_what_has_another_learning_rate_elsewhere_is_trained_again():
+    block = CoOpParams(schedule=Schedule(epochs={1: 1}, base_to_new_lr=0.1), few_shot={"n_ctx": 4},
+                       base_to_new={"n_ctx": 4})
+    assert transferred(suite([16], 16, source="a", coop=block), "coop").protocol == "transfer"
 
 
 def test_what_a_setting_learned_is_found_by_its_key():

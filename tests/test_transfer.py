@@ -207,10 +207,10 @@ def test_contexts_made_of_prototypes_have_stand_ins_on_other_datasets(source, pa
 
 
 def test_classes_of_a_shifted_version_must_be_the_source_s():
-    assert labels_in(["a", "b", "c"], ["c", "a"], "x") == [2, 0]
-    assert labels_in(["a", "b", "b"], ["a", "b", "b"], "x") == [0, 1, 2]  # as ImageNet has
+    assert labels_in(["a", "b", "c"], "x", ["c", "a"]) == [2, 0]
+    assert labels_in(["a", "b", "b"], "x", ["a", "b", "b"]) == [0, 1, 2]  # as ImageNet has
     with pytest.raises(DatasetError, match="transfer.domain.x: .* does not have 'd', 'b' .or has"):
-        labels_in(["a", "b", "b"], ["a", "d", "b"], "x")
+        labels_in(["a", "b", "b"], "x", ["a", "d", "b"])
 
 
 def test_what_is_tested_elsewhere_learns_from_the_images_of_a_few_shot_run(trained):

@@ -156,7 +156,7 @@ class Evaluation:
     @property
     def template(self):
         """The hand-crafted prompt of these classes."""
-        return self.params.datasets[(self.source or self).name].template
+        return self.params.template_of(self.name)
 
     def linear_probe(self):
         """Evaluate the linear probes of every shot count and seed."""

@@ -471,6 +471,11 @@ class Params(Block):
                  "transfer.domain" if name in self.transfer.domain else "datasets")
         return f"{block}.{name}"
 
+    def template_of(self, name):
+        """Return the hand-crafted prompt of a dataset; of a shifted version, the source's."""
+        home = self.transfer.source if name in self.transfer.domain else name
+        return self.datasets[home].template
+
     @property
     def root(self):
         """The suite's folder: artefacts are written below it."""

@@ -77,8 +77,9 @@ def _learned(source, protocol, method, setting, target, parts):
     model, inputs = source.trained(method, setting, onto=target), target.inputs(method)
     predictions = {setting.variant.label: model.predict(*inputs)}
     if method == "dualview":
-        predictions |= {setting.variant.ensemble(weight).label: model.predict(*inputs, weight)
-                        for weight in source.params.dualview.ensembles}
+        ensembles = setting.variant.ensembles(source.params.dualview.ensembles)
+        predictions |= {variant.label: model.predict(*inputs, variant.ensemble_a)
+                        for variant in ensembles}
     for variant, runs in predictions.items():
         for seed, predicted in zip(source.params.seeds, runs, strict=True):
             source.add_elsewhere(protocol, method, variant, setting.shots, seed, target, predicted,

@@ -73,12 +73,12 @@ def load_dataset(params, name):
                       for path, label, class_name in lists[split]] for split in SPLITS}
     if test_only:
         splits |= {"train": [], "val": []}
-        if "imagenet_labels" in lists and params.datasets[params.transfer.source].layout != "imagenet":
+        home = params.transfer.source
+        if "imagenet_labels" in lists and params.datasets[home].layout != "imagenet":
             raise DatasetError(f"transfer.domain.{name}: is a version of ImageNet, which "
-                               f"transfer.source = {params.transfer.source!r} is not; correct one")
+                               f"transfer.source = {home!r} is not; correct one of them")
     class_names = _checked_class_names(splits, source, test_only, published=bool(layout))
-    template = params.datasets[params.transfer.source if test_only else name].template
-    return Dataset(name, class_names, template, **splits, published=bool(layout),
+    return Dataset(name, class_names, params.template_of(name), **splits, published=bool(layout),
                    imagenet_labels=lists.get("imagenet_labels"))
 
 

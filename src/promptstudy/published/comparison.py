@@ -80,7 +80,6 @@ def tolerance(cell):
 def _alike(results, params):
     """Return the results that published numbers may exist for, placed, and why not the others."""
     datasets, set_aside, kept = load_datasets(), [], []
-    templates = {name: settings.template for name, settings in params.datasets.items()}
     rows = placed(results[results["metric"] == "top1"])
     rows = rows[rows["protocol"].isin(["few_shot", "base_to_new", *TRANSFER])]
     for label, of_backbone in rows.groupby("backbone", sort=False):
@@ -95,7 +94,8 @@ def _alike(results, params):
                 set_aside.append(fault)
                 continue
             zero_shot = part["method"] == "zero_shot"
-            ours, theirs = templates.get(name), datasets.loc[key, "template"]
+            theirs = datasets.loc[key, "template"]
+            ours = params.template_of(name) if name in params.every_dataset else None
             if zero_shot.any() and ours != theirs:
                 part = part[~zero_shot]
                 set_aside.append(f"Zero-shot accuracy on {name} is with {ours!r}, the papers' "
