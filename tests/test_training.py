@@ -1,6 +1,8 @@
 """The training loop: schedule, order of images, independence of runs, and what is kept."""
 
 import math
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +12,7 @@ from plain import TOKENIZER, difference, small_clip
 from torch import nn
 from torch.nn import functional as F
 
+from promptstudy import training
 from promptstudy.clip.text import TextEncoder
 from promptstudy.features import extract
 from promptstudy.files import load_tensors
@@ -34,6 +37,7 @@ from promptstudy.training import (
     learning_rate,
     plan,
     schedule_of,
+    side_by_side,
     train,
     train_plan,
     transferred,
@@ -353,3 +357,61 @@ def test_epochs_on_a_dataset_replace_those_of_its_shots(own_suite, tiny_backbone
     # seven images are one batch, fourteen are one and a rest that is dropped; base are four classes
     assert {key: len(tensor) for key, tensor in learned.items() if key.endswith("losses")} == {
         "few_shot/M4/1/losses": 5, "few_shot/M4/2/losses": 5, "base_to_new/M4/2/losses": 5}
+
+
+@pytest.mark.parametrize("cores, at_once", [(1, 1), (2, 2), (64, 4)])
+def test_settings_side_by_side_share_the_cores(monkeypatch, cores, at_once):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    given = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    together = threading.Barrier(at_once)
+
+    def square(number):
+        together.wait(timeout=10)  # as many as this are begun before one has ended
+        return number**2
+
+    assert side_by_side(square, range(2 * at_once), torch.device("cpu")) == [
+        number**2 for number in range(2 * at_once)]
+    assert given == [cores // at_once] * at_once + [cores]
+
+
+def test_a_gpu_takes_settings_in_turn():
+    running = []
+
+    def alone(number):
+        running.append(number)
+        time.sleep(0.01)
+        assert running == [number]
+        running.remove(number)
+
+    side_by_side(alone, range(8), torch.device("cuda"))
+
+
+def test_after_a_failure_no_setting_begins():
+    begun = []
+
+    def fail(number):
+        begun.append(number)
+        raise FloatingPointError(f"setting {number}")
+
+    with pytest.raises(FloatingPointError, match="setting 0"):
+        side_by_side(fail, range(100), torch.device("cuda"))
+    assert len(begun) < 100
+
+
+def test_settings_learn_side_by_side_what_each_learns_alone(own_suite, tiny_backbone, monkeypatch):
+    params = load_params(own_suite / "params.yaml")
+    pack = extract(params, "shapes", tiny_backbone, own_suite / "cache")
+    encoder = TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer)
+
+    def build(setting, names, draws):
+        return CoOp(encoder, names, setting.variant, tiny_backbone.logit_scale, seeds=params.seeds)
+
+    learned = []
+    for at_once in (1, 4):
+        monkeypatch.setattr(training, "AT_ONCE", at_once)
+        monkeypatch.setattr(torch, "get_num_threads", lambda at_once=at_once: at_once)
+        learned.append(train_plan(params, "coop", pack, tiny_backbone, build))
+    alone, beside = learned
+    assert alone.keys() == beside.keys()
+    assert all(torch.equal(alone[key], beside[key]) for key in alone)

@@ -3,6 +3,8 @@
 A safetensors file notices when it is cut short but not when a bit flips, so every tensor file
 written here holds a record of what it was made from and a SHA-256 over tensors and record, which
 is checked when it is read.
+
+Importing torch takes two seconds, which commands that have no tensors need not spend.
 """
 
 import hashlib
@@ -12,9 +14,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 AGAIN = "delete it and make it again (what is under data/ comes back with `dvc pull --force`)"
 
@@ -63,6 +63,7 @@ def json_sha256(value):
 
 def tensors_sha256(tensors):
     """Return the SHA-256 over names, types, shapes and values of a dict of tensors."""
+    import torch
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -89,6 +90,7 @@ def save_tensors(path, tensors, origin):
 
     The same tensors and origin give the same bytes.
     """
+    from safetensors.torch import save_file
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as temporary:
         save_file(tensors, temporary, metadata=_seal(tensors, origin))

@@ -8,6 +8,7 @@ so each run is what it would be alone.
 import hashlib
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from tqdm import tqdm
 from .datasets.splits import base_and_new, few_shot_draw
 from .files import DamagedFile, json_sha256, load_tensors, save_tensors
 from .params import Setting
+
+AT_ONCE = 4  # settings at most that a processor trains side by side: each needs its own memory
 
 
 class Batch(NamedTuple):
@@ -123,13 +126,18 @@ def count_epochs(schedule, shots, n_images):
     return epochs
 
 
-def train(method, images, draws, schedule, shots, seeds, description=None):
+def count_steps(schedule, shots, n_images):
+    """Return how many steps the epochs of a setting are."""
+    return count_epochs(schedule, shots, n_images) * max(1, n_images // schedule.batch_size)
+
+
+def train(method, images, draws, schedule, shots, seeds, progress=None):
     """Train `method` in place and return its losses [steps, R].
 
     images: the pack's training images; draws: their indices [R, N], one row a run; `seeds` [R]
-    order the images and pick the augmented views, independently for every run. `description`
-    names the progress bar; None shows none. Raises `FloatingPointError` naming the seed and step
-    of a loss that is not finite.
+    order the images and pick the augmented views, independently for every run. `progress` is a
+    bar that is moved on with every step. Raises `FloatingPointError` naming the seed and step of a
+    loss that is not finite.
     """
     device = next(method.parameters()).device
     features, labels, views = (t.to(device) for t in (images.features, images.labels, images.views))
@@ -137,7 +145,7 @@ def train(method, images, draws, schedule, shots, seeds, description=None):
     optimizer = torch.optim.SGD(method.parameters(), lr=schedule.lr, momentum=schedule.momentum,
                                 weight_decay=schedule.weight_decay)
     n_epochs, losses = count_epochs(schedule, shots, draws.shape[1]), []
-    for epoch in tqdm(range(n_epochs), desc=description, disable=description is None):
+    for epoch in range(n_epochs):
         optimizer.param_groups[0]["lr"] = learning_rate(schedule, epoch, n_epochs)
         orders = zip(*(epoch_batches(draws.shape[1], schedule.batch_size, generator)
                        for generator in generators), strict=True)
@@ -155,6 +163,8 @@ def train(method, images, draws, schedule, shots, seeds, description=None):
             loss.sum().backward()
             optimizer.step()
             losses.append(loss.detach())
+            if progress is not None:
+                progress.update()
     return torch.stack(losses).cpu()
 
 
@@ -172,30 +182,59 @@ def train_plan(params, method, pack, backbone, build, texts=None):
     [R, N] are the indices of each run's training images. Saved are the tensors `SETTING/PARAMETER`
     [R, ...] of the learned parameters and `SETTING/losses` [steps, R], with their `origin` (which
     see for `texts`). Each setting is kept on disk as soon as it is trained: after a crash the next
-    call goes on with the next setting. Returns the tensors.
+    call goes on with the others. Returns the tensors.
     """
-    dataset = pack.origin["dataset"]
+    dataset, settings = pack.origin["dataset"], plan(params, method, pack.origin["dataset"])
     record, code = origin(params, method, pack, backbone, texts), code_sha256()
     folder = params.root / ".work" / method / dataset
-    settings = plan(params, method, dataset)
-    tensors = {}
-    for number, setting in enumerate(settings, start=1):
-        description = f"{dataset} {setting.key} ({number}/{len(settings)})"
+    drawn = [training_draws(params, pack, setting) for setting in settings]
+    schedules = [schedule_of(params, method, dataset, setting) for setting in settings]
+    steps = [count_steps(schedule, setting.shots, draws.shape[1])
+             for schedule, setting, (draws, _) in zip(schedules, settings, drawn, strict=True)]
 
-        def compute(setting=setting, description=description):
-            draws, names = training_draws(params, pack, setting)
+    def learn(number):
+        setting, (draws, names), before = settings[number], drawn[number], True
+
+        def compute():
+            nonlocal before
+            before = False
             model = build(setting, names, draws)
-            losses = train(model, pack.train, draws, schedule_of(params, method, dataset, setting),
-                           setting.shots, params.seeds, description)
+            losses = train(model, pack.train, draws, schedules[number], setting.shots, params.seeds,
+                           progress)
             learned = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
             return {**learned, "losses": losses}
 
         kept_at = folder / f"{setting.key.replace('/', '_')}.safetensors"
         learned = kept(kept_at, {**record, "setting": setting.key, "code": code}, compute)
-        tensors |= {f"{setting.key}/{name}": tensor for name, tensor in learned.items()}
+        progress.update(steps[number] * before)
+        return learned
+
+    device = next(backbone.model.parameters()).device
+    longest_first = sorted(range(len(settings)), key=steps.__getitem__, reverse=True)
+    with tqdm(total=sum(steps), desc=f"{method} on {dataset}, {len(settings)} settings",
+              unit="step") as progress:
+        learned = dict(zip(longest_first, side_by_side(learn, longest_first, device), strict=True))
+    tensors = {f"{setting.key}/{name}": tensor for number, setting in enumerate(settings)
+               for name, tensor in learned[number].items()}
     save_tensors(params.artefact(method, dataset), tensors, record)
     shutil.rmtree(folder)
     return tensors
+
+
+def side_by_side(function, items, device):
+    """Return `[function(item), ...]`, on a processor some at once, in threads that share its cores.
+
+    Many small operations keep several cores less busy than they would be with items of their own;
+    a GPU takes the items in turn. After a failure what has begun is ended and no other begins.
+    """
+    cores = torch.get_num_threads()
+    at_once = min(AT_ONCE, cores, len(items)) if device.type == "cpu" else 1
+    try:
+        with ThreadPoolExecutor(at_once, initializer=torch.set_num_threads,
+                                initargs=(cores // at_once,)) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(cores)
 
 
 def learned_by(tensors, setting):
