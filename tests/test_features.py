@@ -22,11 +22,13 @@ from promptstudy.clip.image_features import (
     tower_input,
     training_crop,
 )
+from promptstudy.datasets import draws
 from promptstudy.datasets.images import load_image
 from promptstudy.datasets.packs import FeaturePack, compact, expand
-from promptstudy.datasets.splits import DatasetError, Item
+from promptstudy.datasets.splits import DatasetError, Item, few_shot_draw
 from promptstudy.features import build_packs, extract, features, pack_path
 from promptstudy.files import DamagedFile, load_tensors, save_tensors
+from promptstudy.methods import linear_probe
 from promptstudy.params import DatasetParams, FeatureParams, load_params
 
 
@@ -192,6 +194,35 @@ def test_features_that_are_not_finite_are_refused(own_suite, tmp_path):
         backbone.model.visual.proj[0, 0] = float("nan")
     with pytest.raises(ValueError, match="features that are not finite"):
         extract(load(own_suite), "figures", backbone, tmp_path)
+
+
+# large datasets
+
+
+def test_of_a_large_dataset_the_drawn_images_alone_are_encoded(
+        pack, tiny_suite, tiny_backbone, tmp_path, monkeypatch):
+    """24 training images count as many here; not all are drawn by one and two shots, two seeds."""
+    monkeypatch.setattr(draws, "WHOLE", 23)
+    params = load(tiny_suite)
+    large = extract(params, "figures", tiny_backbone, tmp_path)
+    assert 12 <= len(large.train) < 24 and set(large.train.paths) < set(pack.train.paths)
+    assert (large.val.paths, large.test.paths) == (pack.val.paths, pack.test.paths)
+    for shots in (1, 2):
+        for seed in (1, 2):
+            expected = few_shot_draw(pack.train.labels, pack.val.labels, shots, seed)
+            drawn = large.draw(shots, seed)
+            for split, mine, theirs in zip(("train", "val"), drawn, expected, strict=True):
+                assert ([getattr(large, split).paths[index] for index in mine]
+                        == [getattr(pack, split).paths[index] for index in theirs])
+    large.save(tmp_path / "pack.safetensors")
+    loaded = FeaturePack.load(tmp_path / "pack.safetensors", large.origin)
+    probes, whole_probes = (linear_probe.fit_all(params, p) for p in (loaded, pack))
+    assert all(torch.equal(probes[name], whole_probes[name]) for name in whole_probes)
+    with pytest.raises(DatasetError, match="not with 4 shots and seed 1; make them again"):
+        loaded.draw(4, 1)
+    other = extract(changed(params, seeds=[1, 3]), "figures", tiny_backbone, tmp_path)
+    other.draw(2, 3)
+    assert other.origin["images"] != large.origin["images"]
 
 
 # damage

@@ -22,6 +22,7 @@ from .clip.image_features import (
     tower_input,
     training_crop,
 )
+from .datasets.draws import drawn_only
 from .datasets.images import check_images, load_image
 from .datasets.packs import FeaturePack, compact, images_sha256, listing
 from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset
@@ -112,17 +113,19 @@ def class_names(params, name):
 def extract(params, name, backbone, cache):
     """Return the `FeaturePack` of dataset `name`, computed from its images.
 
-    Every image is checked first. Images are then encoded in batches and stored below `cache` in
-    shards: after an interruption the next call goes on at the next shard and gives the same pack
-    to the last bit. The finished pack is kept as `cache/<name>.safetensors`, the shards are
-    removed, and later calls return it while images, image tower and settings are the same. View v
-    of a training image depends on its content and v alone. Another `features.batch_size` gives
-    the same features up to rounding. Raises `DatasetError` for a dataset or images that cannot be
-    used.
+    Of a large dataset's training images only those are used that the suite draws (see
+    `drawn_only`). Every image is checked first. Images are then encoded in batches and stored
+    below `cache` in shards: after an interruption the next call goes on at the next shard and gives
+    the same pack to the last bit. The finished pack is kept as `cache/<name>.safetensors`, the
+    shards are removed, and later calls return it while images, image tower and settings are the
+    same. View v of a training image depends on its content and v alone. Another
+    `features.batch_size` gives the same features up to rounding, a GPU up to bfloat16's. Raises
+    `DatasetError` for a dataset or images that cannot be used.
     """
-    dataset, folder = load_dataset(params, name), image_folder(params, name)
+    dataset, draws = drawn_only(load_dataset(params, name), params)
+    folder = image_folder(params, name)
     digests = check_images(dataset, folder)
-    listed = listing(dataset, digests)
+    listed = listing(dataset, digests) | draws
     origin = _settings(params, name, backbone) | {
         "backbone": backbone.name, "class_names": dataset.class_names,
         "images": images_sha256(listed)}
@@ -180,7 +183,8 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key):
             else:
                 progress.update(len(items))
             parts[split].append(shard)
-    nothing = {part: tensor[:0] for part, tensor in parts["train"][0].items()}
+    some = next(parts[split][0] for split in SPLITS if parts[split])
+    nothing = {part: tensor[:0] for part, tensor in some.items()}
     return {f"{split}.{part}": tensor for split in SPLITS
             for part, tensor in _joined(parts[split] or [nothing]).items()}
 
