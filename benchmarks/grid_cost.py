@@ -25,8 +25,8 @@ from promptstudy.datasets.draws import WHOLE
 # computes in, and in bfloat16 (peak 312), which features are extracted in; what a step takes at
 # least, 3,000 operations being started; and 16 cores that decode.
 TFLOPS_FP32, TFLOPS_BF16, STEP_SECONDS, CORES = 14, 120, 0.015, 16
-# measured on one core of the development machine by extraction.py: JPEG of 500 x 375 to 224 x 224
-DECODE_SECONDS, CROP_SECONDS = 0.006, 0.003
+# measured on one core of the development machine: reading a JPEG of 500 x 375, and each crop of it
+DECODE_SECONDS, CROP_SECONDS = 0.001, 0.002
 
 SEEDS, SHOTS, VIEWS, BATCH = 3, (1, 2, 4, 8, 16), 16, 32
 COOP_EPOCHS, OUR_EPOCHS = {1: 50, 2: 100, 4: 100, 8: 200, 16: 200}, dict.fromkeys(SHOTS, 50)
