@@ -3,7 +3,8 @@
 import pandas as pd
 import torch
 
-from promptstudy.datasets.splits import base_and_new
+from promptstudy.datasets.packs import FeaturePack
+from promptstudy.datasets.splits import SPLITS, base_and_new
 from promptstudy.evaluation import top1
 from promptstudy.params import Schedule
 from promptstudy.results import harmonic_mean
@@ -22,6 +23,28 @@ def halved(params, pack, setting):
     first, second = (len(half) for half in base_and_new(len(names)))
     draws = torch.stack([draw[pack.train.labels[draw] < first] for draw in draws])
     return draws, {"base": slice(0, first), "new": slice(first, first + second)}
+
+
+def divisions(pack):
+    """Return `{name: pack}`, the base classes put in four orders, so that `halved` differs.
+
+    With few classes what a half happens to hold decides much: both halves are trained on, and so
+    are those of every second class. New classes stay where they are, behind the base ones.
+    """
+    base, new = base_and_new(len(pack.class_names))
+    half = (len(base) + 1) // 2
+    orders = {"first half": base, "second half": base[half:] + base[:half],
+              "even": base[::2] + base[1::2], "odd": base[1::2] + base[::2]}
+    return {name: reordered(pack, order + new) for name, order in orders.items()}
+
+
+def reordered(pack, order):
+    """Return a pack with its classes in another order: class `order[i]` becomes class i."""
+    place = torch.tensor(order).argsort()
+    tensors = pack._tensors | {f"{split}.labels": place[getattr(pack, split).labels]
+                              for split in SPLITS}
+    return FeaturePack(tensors, pack.origin | {
+        "class_names": [pack.class_names[label] for label in order]})
 
 
 def scored(pack, classes, predict):

@@ -40,6 +40,8 @@ seeds: [1, 2]
 datasets:
   shapes: {images: shapes, template: "a drawing of {}."}
   figures: {images: figures/pictures, split: figures/split_zhou_Figures.json}
+captioned:
+  pairs: {images: figures/pictures, captions: captions.jsonl}
 features: {batch_size: 16, views: 2, local_grid: 2}
 llm: {model: nobody, timeout: 2, patience: 2}
 coop:
@@ -62,12 +64,24 @@ dualpt:
 dualview:
   few_shot: {context: {n_ctx: 4}}
   base_to_new: {context: {n_ctx: 4}, hard_view: ensemble}
-  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
+  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8, base_to_new_lr: 0.001}
   studies:
     CE only: {lambda_mi: 0, augmentation: none}
     MI only: {augmentation: none}
     aug only: {lambda_mi: 0}
     proto_ctx: {augmentation: proto_ctx}
+  study_protocol: base_to_new
+  study_datasets: [shapes]
+  study_shots: [2]
+aape:
+  few_shot: {heads: 4}
+  schedule: {epochs: {1: 2, 2: 3}, batch_size: 8, lr: 0.3}
+  studies:
+    identity: {agg_values: identity}
+    mean: {aggregator: mean}
+    no distillation: {lambda_distill: 0}
+    lambda 10: {lambda_distill: 10}
+    1 prompt: {k: 1}
   study_protocol: base_to_new
   study_datasets: [shapes]
   study_shots: [2]
@@ -83,8 +97,8 @@ queries: ["What does {} look like?", "Where is {} seen?"]
 def tiny_suite(tmp_path_factory):
     """The folder of a whole suite; read only, except for what runs write into its `artefacts`.
 
-    `shapes` is one folder a class, `figures` comes with a split file. Copy it (`own_suite`) to
-    change anything.
+    `shapes` is one folder a class, `figures` comes with a split file, and `pairs` are the same
+    pictures with captions. Copy it (`own_suite`) to change anything.
     """
     root = tmp_path_factory.mktemp("suite")
     (root / "params.yaml").write_text(PARAMS)
@@ -99,6 +113,10 @@ def tiny_suite(tmp_path_factory):
                     for label, c in enumerate(CLASSES[:6]) for i in numbers]
              for name, numbers in items.items()}
     (pictures.parent / "split_zhou_Figures.json").write_text(json.dumps(split))
+    captions = [{"image": path, "captions": [f"{name} number {number}", f"a drawing of {name}"],
+                 "split": split_name} for split_name, entries in split.items()
+                for number, (path, _, name) in enumerate(entries)]
+    (root / "images" / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
     record_replies(load_params(root / "params.yaml"))
     return root
 

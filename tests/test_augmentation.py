@@ -173,11 +173,13 @@ def test_context_network_starts_at_nothing_and_each_run_from_its_seed():
     both, alone = ContextNetwork(32, 6, (1, 2)), ContextNetwork(32, 6, (2,))
     given = draw(2, 3, 32)
     assert torch.equal(both(given), torch.zeros(2, 3, 6))
-    assert torch.equal(both.first[1], alone.first[0])
-    assert both.first.abs().max() <= 32 ** -0.5 and both.first.std() > 0.5 * (32 * 3) ** -0.5
+    first, second = both.first, both.second
+    assert torch.equal(first.weight[1], alone.first.weight[0])
+    assert torch.equal(first.bias[1], alone.first.bias[0])
     with torch.no_grad():
-        both.second += draw(2, 3, 6)
+        second.weight += draw(2, 2, 6)
+        second.bias += draw(2, 6)
         for run, features in enumerate(given):  # as two layers of torch
-            first = F.linear(features, both.first[run, :-1].T, both.first[run, -1])
-            expected = F.linear(first.relu(), both.second[run, :-1].T, both.second[run, -1])
+            hidden = F.linear(features, first.weight[run].T, first.bias[run]).relu()
+            expected = F.linear(hidden, second.weight[run].T, second.bias[run])
             torch.testing.assert_close(both(given)[run], expected)

@@ -170,10 +170,10 @@ def test_proto_ctx_without_prototypes_learned_is_coop_and_depends_on_them_later(
     method.loss(batch).sum().backward()
     coop.loss(batch).sum().backward()
     assert difference(method.contexts.grad, coop.contexts.grad) < 1e-4
-    assert method.network.second.grad.abs().max() > 0
+    assert method.network.second.weight.grad.abs().max() > 0
     before = method.class_features()
     with torch.no_grad():
-        method.network.second += 0.1 * draw(*method.network.second.shape)
+        method.network.second.weight += 0.1 * draw(*method.network.second.weight.shape)
         moved = method.class_features()
         method.prototypes = method.prototypes.roll(1, dims=1)
         assert difference(moved, before) > 1e-3
@@ -183,8 +183,8 @@ def test_proto_ctx_without_prototypes_learned_is_coop_and_depends_on_them_later(
 def test_proto_ctx_writes_the_context_of_each_class_from_its_prototype(model, build):
     method = build(augmentation="proto_ctx")
     with torch.no_grad():
-        method.network.second += 0.1 * torch.randn(
-            method.network.second.shape, generator=torch.Generator().manual_seed(0))
+        weight = method.network.second.weight
+        weight += 0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
         own = method.network(method.prototypes)  # [R, C, D]
         for run in range(2):
             contexts = method.contexts[run] + own[run, :, None]
@@ -196,8 +196,9 @@ def test_proto_ctx_writes_the_context_of_each_class_from_its_prototype(model, bu
 def test_only_contexts_learn_and_every_run_from_its_own_loss(way, model, build, batch):
     method = build(augmentation=way)
     learned = {name for name, p in method.named_parameters() if p.requires_grad}
-    assert learned == {"contexts"} | ({"network.first", "network.second"}
-                                      if way == "proto_ctx" else set())
+    network = {f"network.{layer}.{part}" for layer in ("first", "second")
+               for part in ("weight", "bias")}
+    assert learned == {"contexts"} | (network if way == "proto_ctx" else set())
     assert not any(p.requires_grad for p in model.parameters())
     gradient, = torch.autograd.grad(method.loss(batch)[0], method.contexts)
     assert (gradient[0].norm(dim=-1) > 0).all() and gradient[1].norm() == 0

@@ -1,11 +1,12 @@
 """What is scored, against what, and that nothing else can be."""
 
 import shutil
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import torch
-from plain import difference
+from conftest import changed
 
 from promptstudy.clip.descriptions import (
     description_sources,
@@ -13,11 +14,14 @@ from promptstudy.clip.descriptions import (
     hand_crafted_texts,
 )
 from promptstudy.clip.text import TextEncoder
-from promptstudy.evaluation import Comparison, Evaluation, top1
+from promptstudy.datasets.captions import load_captions, own_labels
+from promptstudy.evaluation import Comparison, Evaluation, quarters, top1, typicality
 from promptstudy.features import extract
 from promptstudy.files import DamagedFile, load_tensors, save_tensors
 from promptstudy.llm.descriptions import describe, path_of, save
 from promptstudy.methods import linear_probe
+from promptstudy.methods.aape import Classifier
+from promptstudy.methods.aape_retrieval import Retriever
 from promptstudy.methods.augmentation import Support, image_prototypes
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualpt import DuAlPT
@@ -46,6 +50,22 @@ def test_comparison_finds_what_changed():
     assert gained["after"][0][1] == pytest.approx(80)
 
 
+def test_typicality_is_the_cosine_to_the_mean_of_the_training_images():
+    train = SimpleNamespace(features=torch.tensor([[2.0, 0], [0, 3], [5, 5], [1, 0]]),
+                            labels=torch.tensor([0, 0, 1, 1]))
+    features, labels = torch.tensor([[4.0, 4], [1, 0], [0, 2]]), torch.tensor([0, 0, 1])
+    half = 0.5 ** 0.5
+    mean = torch.tensor([1 + half, half])  # of class 1, of normalised images
+    expected = [1, half, (mean[1] / mean.norm()).item()]
+    assert typicality(features, labels, train).tolist() == pytest.approx(expected)
+
+
+def test_quarters_are_equal_in_number_and_ordered():
+    values = torch.tensor([.9, .1, .5, .3, .7, .2, .8, .4])
+    assert quarters(values).tolist() == [4, 1, 3, 2, 3, 1, 4, 2]
+    assert quarters(torch.zeros(10)).bincount().tolist() == [0, 3, 2, 3, 2]
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_suite, tiny_backbone, tmp_path_factory):
     """Params, pack, backbone and encoder of a tiny dataset whose methods have been trained."""
@@ -71,6 +91,17 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
                              descriptions=texts[setting.variant.descriptions].of(slice(len(names))))
 
     train_plan(params, "dualpt", pack, tiny_backbone, build_dualpt, described.texts)
+
+    def build_aape(setting, names, draws):
+        common = setting.variant, tiny_backbone.logit_scale, params.seeds
+        own = texts["llm"].of(slice(len(names)))
+        if setting.protocol == "retrieval":
+            return Retriever(encoder.dim, *common, own)
+        return Classifier(encoder.encode_templates(names, [params.datasets["shapes"].template]),
+                          *common, own)
+
+    train_plan(params, "aape", pack, tiny_backbone, build_aape, {"llm": described.texts})
+
     texts = hand_crafted_texts(pack.class_names, params.datasets["shapes"].template,
                                described.texts)
     hard = {view: encode_descriptions(encoder, of, pack.class_names) for view, of in texts.items()}
@@ -105,10 +136,13 @@ def test_every_method_is_scored_on_every_subset(trained):
         evaluation.learned(method)
     evaluation.class_descriptions()
     evaluation.view_ensembles()
-    count = {}
-    for row in evaluation.rows:
-        key = row["method"], row["protocol"], row["subset"]
-        count[key] = count.get(key, 0) + 1
+    evaluation.retrieval()
+    count = Counter((row["method"], row["protocol"], row["subset"]) for row in evaluation.rows)
+    quarters_of = {(method, "typicality", f"quarter {number}"): 1 if method == "zero_shot" else 2
+                   for method in ("zero_shot", "coop", "dualpt", "dualview", "aape")
+                   for number in (1, 2, 3, 4)}
+    recalls_of = {(method, "retrieval", direction): 3 * runs for method, runs in (
+        ("zero_shot", 1), ("aape", 2)) for direction in ("image_to_text", "text_to_image")}
     runs = len(params.shots) * len(params.seeds)
     assert count == {
         ("zero_shot", "few_shot", "all"): 1, ("ensemble", "few_shot", "all"): 1,
@@ -124,9 +158,63 @@ def test_every_method_is_scored_on_every_subset(trained):
         # each with an ensemble; four studies
         ("dualview", "few_shot", "all"): 2 * runs,
         ("dualview", "base_to_new", "base"): (2 + 4) * 2,
-        ("dualview", "base_to_new", "new"): (2 + 4) * 2}
+        ("dualview", "base_to_new", "new"): (2 + 4) * 2,
+        ("aape", "few_shot", "all"): runs,
+        # and five studies
+        ("aape", "base_to_new", "base"): 2 + 5 * 2, ("aape", "base_to_new", "new"): 2 + 5 * 2,
+        **quarters_of, **recalls_of}
     sizes = {row["subset"]: row["n_test"] for row in evaluation.rows}
     assert sizes["base"] + sizes["new"] == sizes["all"] == len(pack.test.labels)
+    assert sum(sizes[f"quarter {number}"] for number in (1, 2, 3, 4)) == sizes["all"]
+    assert sizes["image_to_text"] == sizes["all"]
+    assert sizes["text_to_image"] == sum(map(len, evaluation.texts("aape")["llm"].values()))
+
+
+def test_quarters_of_a_method_add_up_to_its_accuracy(trained):
+    params, pack, backbone, encoder = trained
+    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    evaluation.hand_crafted()
+    evaluation.learned("aape")
+    for method, shots in (("zero_shot", 0), ("aape", 2)):
+        rows = [row for row in evaluation.rows if row["method"] == method
+                and row["seed"] == (method == "aape") and row["shots"] == shots]
+        parts = [row for row in rows if row["protocol"] == "typicality"]
+        whole = next(row for row in rows if row["protocol"] == "few_shot")
+        right = sum(row["value"] * row["n_test"] for row in parts)
+        assert right / len(pack.test.labels) == pytest.approx(whole["value"])
+
+
+def test_aape_is_scored_without_aggregator_and_sentences(trained):
+    params, pack, backbone, encoder = trained
+    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    for setting in plan(params, "aape", "shapes"):
+        method = evaluation.trained("aape", setting)
+        assert {name.split(".")[0] for name in method.state_dict()} == {"generator", "projection"}
+        assert not hasattr(method, "prompts") and not hasattr(method, "aggregator")
+        assert any(name.startswith(f"{setting.key}/aggregator")
+                   for name in evaluation.tensors("aape")) == (setting.variant.label != "mean")
+
+
+def test_a_captioned_dataset_is_scored_in_retrieval_alone(trained, tiny_suite):
+    params, pack, backbone, encoder = trained
+    params = changed(load_params(tiny_suite / "params.yaml"))
+    params._root = pack_root = trained[0].root / "captioned"
+    shutil.copytree(tiny_suite / "images", pack_root / "images")
+    pack = own_labels(extract(params, "pairs", backbone, pack_root / "cache"))
+    texts = load_captions(params, "pairs")
+    prompts = encode_descriptions(encoder, texts, pack.train.paths)
+
+    def build(setting, names, draws):
+        assert (draws.sort(dim=1).values == torch.arange(len(pack.train))).all()
+        return Retriever(encoder.dim, setting.variant, backbone.logit_scale, params.seeds, prompts)
+
+    train_plan(params, "aape", pack, backbone, build, texts)
+    evaluation = Evaluation(params, "pairs", pack, backbone, encoder)
+    evaluation.retrieval()
+    assert {row["protocol"] for row in evaluation.rows} == {"retrieval"}
+    sizes = {(row["method"], row["subset"]): row["n_test"] for row in evaluation.rows}
+    assert sizes == {("zero_shot", "image_to_text"): 12, ("zero_shot", "text_to_image"): 24,
+                     ("aape", "image_to_text"): 12, ("aape", "text_to_image"): 24}
 
 
 def test_prompts_are_scored_without_descriptions_unless_the_variant_reads_them(trained):
@@ -165,7 +253,7 @@ def test_contexts_of_new_classes_come_from_their_names(trained):
     learned = evaluation.tensors("dualview")
     for subset in ("base", "new"):
         model = evaluation.trained("dualview", setting, subset)
-        for name in ("network.first", "network.second"):
+        for name in ("network.first.weight", "network.second.bias"):
             assert torch.equal(dict(model.named_parameters())[name],
                                learned[f"{setting.key}/{name}"])
     base, new = (evaluation.prototypes(setting, subset) for subset in ("base", "new"))
@@ -221,11 +309,13 @@ def test_dualview_trains_on_base_classes_without_the_others_images_and_names(tra
     for setting in settings:
         draws, _ = training_draws(params, pack, setting)
         method = build(setting, names, draws)
-        train(method, images, draws, params.dualview.schedule, setting.shots, params.seeds)
+        train(method, images, draws, params.dualview.schedule.of("base_to_new"), setting.shots,
+              params.seeds)
         for name, parameter in method.named_parameters():
             if parameter.requires_grad:
                 # not to the bit: texts are encoded beside others, of other lengths
-                assert difference(parameter, learned[f"{setting.key}/{name}"]) < 1e-5
+                same = learned[f"{setting.key}/{name}"]
+                assert (parameter - same).norm() <= 1e-5 * same.norm()
 
 
 def test_training_never_reads_test_labels_or_val_labels(trained, monkeypatch):

@@ -166,6 +166,48 @@ def test_missing_corpus(corpus):
         descriptions.describe(params, "shapes", CLASSES)
 
 
+@pytest.fixture
+def products(params):
+    """Params with products of `shapes` as Grocery Store's classes.csv lists them."""
+    folder = params.root / "images" / "store"
+    (folder / "texts").mkdir(parents=True)
+    rows = ["Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),"
+            "Iconic Image Path (str),Product Description Path (str)"]
+    for number, (product, coarse) in enumerate([("Ruby", "Red-Disc"), ("Pearl", "plain"),
+                                                ("Rose", "Red-Disc")]):
+        (folder / "texts" / f"{product}.txt").write_text(f"{product} is a\nfine product.\n")
+        rows.append(f"{product},{number},{coarse},0,/x.jpg,/texts/{product}.txt")
+    (folder / "classes.csv").write_text("\n".join(rows))
+    shapes = params.datasets["shapes"].model_copy(update={"human": "store/classes.csv"})
+    return changed(params, datasets={**params.datasets, "shapes": shapes})
+
+
+def test_products_are_sentences_of_their_coarse_class(products):
+    found = descriptions.load_references(products, "shapes", ["plain", "red disc"], ["human"])
+    assert found == {"human": {
+        "plain": ["a drawing of plain. Pearl is a fine product."],
+        "red disc": ["a drawing of red disc. Ruby is a fine product.",
+                     "a drawing of red disc. Rose is a fine product."]}}
+
+
+def test_references_are_of_every_source_once(products):
+    made = descriptions.describe(products, "shapes", ["plain", "red disc"])
+    descriptions.save(descriptions.path_of(products, "shapes"), made)
+    found = descriptions.load_references(products, "shapes", ["plain", "red disc"],
+                                         ["llm", "human", "llm"])
+    assert list(found) == ["human", "llm"] and found["llm"] == made.texts
+
+
+def test_human_sentences_that_are_not_there_are_named(products, params):
+    with pytest.raises(CorpusError, match="store/classes.csv: no sentence for 'striped'"):
+        descriptions.load_references(products, "shapes", ["plain", "striped"], ["human"])
+    with pytest.raises(CorpusError, match="datasets.shapes.human names no file"):
+        descriptions.load_references(params, "shapes", CLASSES, ["human"])
+    (params.root / "images" / "store" / "classes.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(CorpusError, match="no column 'Product Description Path"):
+        descriptions.load_references(products, "shapes", ["plain"], ["human"])
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the development data")
 def test_a_real_corpus_names_every_class_of_the_suite():
     split = json.loads((SHARED / "splits" / "split_zhou_StanfordCars.json").read_text())

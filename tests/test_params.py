@@ -48,6 +48,10 @@ def faulty(tmp_path):
     ("kgcoop.few_shot", {"wieght": 1}, "kgcoop.few_shot.wieght: unknown key; did you mean "
                                        "'weight'?"),
     ("coop.studies", [{"nctx": 4}], "coop.studies.0.nctx: unknown key; did you mean 'n_ctx'?"),
+    ("aape.few_shot.lambda", 1, "aape.few_shot.lambda: unknown key; did you mean "
+                                "'lambda_distill'?"),
+    ("captioned.pairs.caption", "x", "captioned.pairs.caption: unknown key; did you mean "
+                                     "'captions'?"),
     ("llm.n_reply", 2, "llm.n_reply: unknown key; did you mean 'n_replies'?"),
     ("llm.price", {"prompts": 1}, "llm.price.prompts: unknown key; did you mean 'prompt'?"),
     ("backbone.weights", "x", "backbone.weights: unknown key; did you mean 'pretrained'?"),
@@ -89,6 +93,14 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("dualview.few_shot.tau_mi", 0, "dualview.few_shot.tau_mi: input should be greater than 0"),
     ("kgcoop.few_shot", {}, "kgcoop.schedule.epochs: no number of epochs for 1 shots"),
     ("dualpt.study_shots", [3], "dualpt.schedule.epochs: no number of epochs for 3 shots"),
+    ("aape.few_shot.aggregator", "max", "aape.few_shot.aggregator: input should be 'attention', "
+                                        "'mean', 'random' or 'mlp' (found 'max')"),
+    ("aape.study_shots", [1], "aape.study_shots: base-to-new is trained with base_to_new_shots = 2 "
+                              "alone (found [1])"),
+    ("captioned", {"shapes": {"images": "a", "captions": "b"}}, "captioned.shapes: there is a "
+                                                                "dataset of that name"),
+    ("aape.schedule.epochs", {2: 1}, "aape.schedule.epochs: no number of epochs for 1 shot, as "
+                                     "captioned needs"),
     ("shots", [1, 5], "coop.schedule.epochs: no number of epochs for 5 shots"),
 ])
 def test_wrong_value_is_named(faulty, key, value, message):

@@ -58,7 +58,7 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     assert {page.name for page in reports.glob("*.html")} >= {
         "index.html", "01_describe-shapes.html", "02_features-shapes.html",
         "03_coop-figures.html", "04_dualpt-shapes.html", "05_dualview-figures.html",
-        "07_evaluate.html", "08_figures.html"}
+        "06_aape-figures.html", "07_evaluate.html", "08_figures.html", "papers.html"}
     results = read_results(reports / "results.csv")
     assert tuple(results.columns) == COLUMNS
     coop = results[(results["method"] == "coop") & (results["protocol"] == "few_shot")
@@ -68,6 +68,10 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
                      & (results["variant"] == "N2-M4")]
     assert len(dualpt) == len(coop)
     assert {"kgcoop", "prograd", "dualview"} <= set(results["method"])
+    assert len(results.query("method == 'aape' and protocol == 'few_shot'")) == len(coop)
+    retrieval = results.query("method == 'aape' and protocol == 'retrieval'")
+    assert set(retrieval["dataset"]) == {"shapes", "figures", "pairs"}
+    assert set(results.query("dataset == 'pairs'")["protocol"]) == {"retrieval"}
     assert "http" not in (reports / "index.html").read_text().replace("http://www.w3.org", "")
 
 
@@ -103,7 +107,8 @@ sys.addaudithook(hold)
 
 # bash becomes the stage's command; Debian's sh stays between DVC and it, and outlives a killed DVC
 @pytest.mark.parametrize("stage, shell", [("features", "/bin/sh"), ("coop", "/bin/bash"),
-                                          ("dualpt", "/bin/sh"), ("dualview", "/bin/bash")])
+                                          ("dualpt", "/bin/sh"), ("dualview", "/bin/bash"),
+                                          ("aape", "/bin/sh")])
 def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(project, stage,
                                                                               shell, tmp_path):
     made = project / "artefacts" / stage / "shapes.safetensors"

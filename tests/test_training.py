@@ -13,14 +13,24 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.files import load_tensors
 from promptstudy.methods.coop import CoOp
 from promptstudy.params import (
+    AAPEParams,
     ContextParams,
     CoOpParams,
     DuAlPTParams,
     DualViewParams,
     KgCoOpParams,
     Schedule,
+    Setting,
 )
-from promptstudy.training import count_epochs, epoch_batches, kept, learning_rate, plan, train
+from promptstudy.training import (
+    count_epochs,
+    epoch_batches,
+    kept,
+    learned_by,
+    learning_rate,
+    plan,
+    train,
+)
 
 NAMES = ["cat", "great white shark", "dog", "cat (felis)"]
 
@@ -68,6 +78,15 @@ def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one(n_images, sizes
     batches = epoch_batches(n_images, 32, torch.Generator().manual_seed(0))
     assert [len(batch) for batch in batches] == sizes
     assert len(torch.cat(batches).unique()) == sum(sizes)
+
+
+def test_base_to_new_may_have_its_own_learning_rate():
+    schedule = Schedule(epochs={1: 5}, lr=0.1, base_to_new_lr=0.01)
+    assert {protocol: schedule.of(protocol).lr for protocol in (
+        "few_shot", "base_to_new", "retrieval")} == {
+            "few_shot": 0.1, "base_to_new": 0.01, "retrieval": 0.1}
+    same = Schedule(epochs={1: 5}, lr=0.1)
+    assert same.of("base_to_new") == same
 
 
 @pytest.mark.parametrize("n_images, max_steps, epochs", [
@@ -211,7 +230,7 @@ def test_the_plan_lists_every_setting_once():
     few, study = ContextParams(), ContextParams(n_ctx=4)
     coop_params = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few, base_to_new=study,
                              studies=[study, few], study_datasets=["a"], study_shots=[1, 16])
-    params = SimpleNamespace(coop=coop_params, shots=[1, 2], base_to_new_shots=16)
+    params = SimpleNamespace(coop=coop_params, shots=[1, 2], base_to_new_shots=16, captioned={})
     main = ["few_shot/M16/1", "few_shot/M16/2", "base_to_new/M4/16"]
     assert [setting.key for setting in plan(params, "coop", "b")] == main
     assert [setting.key for setting in plan(params, "coop", "a")] == [
@@ -220,7 +239,8 @@ def test_the_plan_lists_every_setting_once():
 
 def test_a_method_without_few_shot_variant_is_trained_base_to_new_alone():
     block = KgCoOpParams(schedule=Schedule(epochs={16: 1}), base_to_new={"weight": 2})
-    params = SimpleNamespace(kgcoop=block, shots=[1, 2], base_to_new_shots=16)
+    params = SimpleNamespace(kgcoop=block, shots=[1, 2], base_to_new_shots=16,
+                             captioned={})
     assert [s.key for s in plan(params, "kgcoop", "a")] == ["base_to_new/w2-M16/16"]
 
 
@@ -230,7 +250,7 @@ def test_studies_of_dualview_change_the_protocol_s_variant_and_lie_on_its_curve(
         study_shots=[16], study_protocol="base_to_new", ensembles=[0.5],
         studies={"lambda 3": {"lambda_mi": 3}, "jsd": {"estimator": "jsd", "lambda_mi": 2},
                  "aug only": {"lambda_mi": 0}})
-    params = SimpleNamespace(dualview=block, shots=[], base_to_new_shots=16)
+    params = SimpleNamespace(dualview=block, shots=[], base_to_new_shots=16, captioned={})
     assert [s.key for s in plan(params, "dualview", "a")] == [
         f"base_to_new/{label}/16" for label in ("M16", "lambda 3", "jsd", "aug only")]
     assert all(variant.tau_mi == 0.2 for variant in block.study_variants)
@@ -239,12 +259,28 @@ def test_studies_of_dualview_change_the_protocol_s_variant_and_lie_on_its_curve(
     assert block.base_to_new_labels == ["M16", "M16 a=0.5", "lambda 3", "jsd", "aug only"]
 
 
+def test_retrieval_is_in_the_plan_of_a_method_that_has_it_and_is_all_of_captions():
+    block = AAPEParams(schedule=Schedule(epochs={1: 1}), studies={"k": {"k": 1}},
+                       study_protocol="base_to_new", study_datasets=["a"], study_shots=[16])
+    params = SimpleNamespace(aape=block, shots=[1], base_to_new_shots=16, captioned={"pairs": 0})
+    assert [setting.key for setting in plan(params, "aape", "a")] == [
+        "few_shot/attention/1", "base_to_new/attention/16", "retrieval/attention/16",
+        "base_to_new/k/16"]
+    assert [setting.key for setting in plan(params, "aape", "pairs")] == ["retrieval/attention/1"]
+
+
+def test_what_a_setting_learned_is_found_by_its_key():
+    setting = Setting("few_shot", ContextParams(n_ctx=4), 1)
+    tensors = {"few_shot/M4/1/contexts": 1, "few_shot/M4/16/contexts": 2, "few_shot/M4/1/losses": 3}
+    assert learned_by(tensors, setting) == {"contexts": 1, "losses": 3}
+
+
 def test_named_studies_change_the_main_variant():
     block = DuAlPTParams(
         few_shot={"context": {"n_ctx": 4}, "alpha": 2}, schedule=Schedule(epochs={1: 1}),
         base_to_new={"n_prompts": 2}, study_datasets=["a"], study_shots=[1],
         studies={"neither": {"alpha": 0}, "N1": {"n_prompts": 1}})
-    params = SimpleNamespace(dualpt=block, shots=[1, 2], base_to_new_shots=16)
+    params = SimpleNamespace(dualpt=block, shots=[1, 2], base_to_new_shots=16, captioned={})
     main = ["few_shot/N4-M4/1", "few_shot/N4-M4/2", "base_to_new/N2-M16/16"]
     assert [setting.key for setting in plan(params, "dualpt", "b")] == main
     assert [setting.key for setting in plan(params, "dualpt", "a")] == [

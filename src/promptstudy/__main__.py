@@ -6,6 +6,7 @@ import os
 import sys
 
 from .files import DamagedFile, save_tensors, write_text
+from .lifetime import end_with_dvc
 from .params import Params, ParamsError, load_params
 
 # Heavy packages are imported by the command that needs them, so that `check` answers at once.
@@ -15,9 +16,12 @@ def check(args):
     """Validate params.yaml and the folders it names; write its JSON schema for editors."""
     params = load_params(args.params)
     if params.data_root is not None:
+        from .datasets.captions import load_captioned
         from .datasets.splits import load_dataset
         for name in params.datasets:
             load_dataset(params, name)
+        for name in params.captioned:
+            load_captioned(params, name)
     schema = json.dumps(Params.model_json_schema(), indent=2) + "\n"
     write_text(params.root / "artefacts" / "params.schema.json", schema)
 
@@ -45,8 +49,6 @@ def linear_probe(args):
     from .clip.backbone import load_backbone
     from .datasets.packs import FeaturePack
     from .methods.linear_probe import fit_all, origin
-    from .notebooks import end_with_parent
-    end_with_parent()
     params = load_params(args.params)
     name = params.dataset(args.dataset)
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
@@ -54,6 +56,29 @@ def linear_probe(args):
                             {"image_fingerprint": backbone.image_fingerprint})
     tensors = fit_all(params, pack, progress=f"linear probes of {name}")
     save_tensors(params.artefact("linear_probe", name), tensors, origin(params, pack, backbone))
+
+
+def captions(args):
+    """Compute the features of a captioned dataset and train AAPE's retrieval on it."""
+    from .clip.backbone import load_backbone
+    from .clip.descriptions import encode_descriptions
+    from .clip.text import TextEncoder
+    from .datasets.captions import load_captions, own_labels
+    from .features import features
+    from .methods.aape_retrieval import Retriever
+    from .training import train_plan
+    params = load_params(args.params)
+    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
+    encoder = TextEncoder(backbone.model, backbone.tokenizer)
+    pack, _ = features(params, args.dataset, backbone)
+    pack.save(params.artefact("features", args.dataset))
+    texts = load_captions(params, args.dataset)
+    prompts = encode_descriptions(encoder, texts, pack.train.paths, f"captions of {args.dataset}")
+
+    def build(setting, names, draws):
+        return Retriever(encoder.dim, setting.variant, backbone.logit_scale, params.seeds, prompts)
+
+    train_plan(params, "aape", own_labels(pack), backbone, build, texts)
 
 
 def ask(args):
@@ -107,11 +132,13 @@ def packs(args):
 
 def main():
     """Parse the command line and run one command; expected errors end in one message."""
+    end_with_dvc()
     parser = argparse.ArgumentParser(prog="python -m promptstudy", description=__doc__)
     parser.add_argument("--params", help="params.yaml of the suite (default: the project's)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for function, *arguments in (
-            (check,), (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"), (report,),
+            (check,), (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"),
+            (captions, "--dataset"), (report,),
             (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
         command = commands.add_parser(function.__name__.replace("_", "-"),
                                       help=function.__doc__, description=function.__doc__)

@@ -8,15 +8,20 @@ import torch
 from torch.nn import functional as F
 
 from .clip.descriptions import encode_descriptions, ensemble_templates, hand_crafted_texts
+from .datasets.captions import load_captions
 from .datasets.splits import base_and_new
 from .files import load_tensors
-from .llm.descriptions import load_descriptions
+from .llm.descriptions import load_descriptions, load_references
 from .methods import linear_probe
+from .methods.aape import Classifier
+from .methods.aape_retrieval import Retriever
 from .methods.augmentation import Support, image_prototypes, stand_ins
 from .methods.coop import CoOp
 from .methods.dualpt import DuAlPT
 from .methods.dualview import DualView
-from .training import origin, plan, training_draws
+from .params import Setting
+from .retrieval import recalls
+from .training import learned_by, origin, plan, training_draws
 
 # Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
 DESCRIPTIONS_ALONE = "descriptions alone"
@@ -26,6 +31,21 @@ READ_LOCAL_FEATURES = ("dualpt",)
 def top1(predicted, labels):
     """Return the share of correct predictions in percent, over images and not over classes."""
     return 100 * (predicted == labels).double().mean(dim=-1)
+
+
+def typicality(features, labels, train):
+    """Return the cosine [N] of each image to the mean of its class's training images.
+
+    features [N, d] and labels [N] are the images'; `train` is the pack's training split.
+    """
+    member = F.one_hot(train.labels).T.float()
+    means = F.normalize(member @ F.normalize(train.features, dim=-1), dim=-1)
+    return (F.normalize(features, dim=-1) * means[labels]).sum(dim=-1)
+
+
+def quarters(values):
+    """Return the quarter [N] of each value by its rank: 1 for the lowest, 4 for the highest."""
+    return 1 + values.argsort(stable=True).argsort() * 4 // len(values)
 
 
 def subsets(protocol):
@@ -78,25 +98,46 @@ class Evaluation:
     def add(self, protocol, method, variant, shots, seed, subset, predicted):
         """Add a row: top-1 accuracy of the predictions for a subset's images."""
         labels = self.images_of(subset)[1]
+        self.add_value(protocol, method, variant, shots, seed, subset, "top1",
+                       top1(predicted, labels).item(), len(labels))
+
+    def add_value(self, protocol, method, variant, shots, seed, subset, metric, value, n_test):
+        """Add a row: any value in percent, over `n_test` images or texts."""
         self.rows.append({
             "suite": self.params.suite, "dataset": self.name, "backbone": self.backbone.name,
             "protocol": protocol, "method": method, "variant": variant, "shots": shots,
-            "seed": seed, "subset": subset, "metric": "top1",
-            "value": top1(predicted, labels).item(), "n_test": len(labels)})
+            "seed": seed, "subset": subset, "metric": metric, "value": value, "n_test": n_test})
 
-    def hand_crafted(self):
-        """Evaluate zero-shot CLIP and the prompt ensemble, in both protocols.
+    def add_quarters(self, method, variant, shots, seed, predicted):
+        """Add a row for each quarter of the test images by typicality: 1 the least typical."""
+        for quarter in range(1, 5):
+            images = self.quarter == quarter
+            if images.any():
+                self.add_value("typicality", method, variant, shots, seed, f"quarter {quarter}",
+                               "top1", top1(predicted[images], self.labels[images]).item(),
+                               images.sum().item())
+
+    @functools.cached_property
+    def quarter(self):
+        """The quarter of every test image by its typicality."""
+        return quarters(typicality(self.features, self.labels, self.pack.train))
+
+    def hand_crafted(self, methods=("zero_shot", "ensemble")):
+        """Evaluate zero-shot CLIP and the prompt ensemble, or one of them, in both protocols.
 
         The prompt ensemble is CoOp's seven templates and the dataset's own one.
         """
         own = self.params.datasets[self.name].template
-        for method, templates in (("zero_shot", [own]), ("ensemble", ensemble_templates(own))):
+        for method in methods:
+            templates = [own] if method == "zero_shot" else ensemble_templates(own)
             for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
                                      ("base_to_new", "new")):
                 classes = self.encoder.encode_templates(self.names_of(subset), templates)
                 predicted = (self.images_of(subset)[0] @ classes.T).argmax(dim=-1)
                 variant = "own template" if method == "zero_shot" else "7 templates and own"
                 self.add(protocol, method, variant, 0, 0, subset, predicted)
+                if (method, subset) == ("zero_shot", "all"):
+                    self.add_quarters(method, variant, 0, 0, predicted)
 
     def linear_probe(self):
         """Evaluate the linear probes of every shot count and seed."""
@@ -109,14 +150,52 @@ class Evaluation:
                 self.add("few_shot", "linear_probe", "val C", shots, seed, "all", predicted)
 
     def learned(self, method):
-        """Evaluate every setting of a method that learns; base-to-new meets the new names here."""
+        """Evaluate every setting that learns to classify; base-to-new meets the new names here."""
         for setting in plan(self.params, method, self.name):
+            if setting.protocol == "retrieval":
+                continue
             for subset in subsets(setting.protocol):
                 images = (self.images_of(subset)[0],)
                 if method in READ_LOCAL_FEATURES:
                     images += (self.local_of(subset),)
                 predictions = self.trained(method, setting, subset).predict(*images)
                 self.add_runs(method, setting, subset, predictions)
+
+    def retrieval(self):
+        """Evaluate retrieval between the test images and their captions, both ways.
+
+        Captions are those of a captioned dataset, or else the descriptions of the image's class.
+        """
+        texts, labels = self.captions
+        self.add_recalls("zero_shot", "image feature", 0, [0], self.features[None], texts, labels)
+        for setting in plan(self.params, "aape", self.name):
+            if setting.protocol == "retrieval":
+                retriever = self.trained("aape", setting)
+                images = self.features.expand(len(self.params.seeds), -1, -1)
+                with torch.no_grad():
+                    images = retriever.image_features(images)
+                self.add_recalls("aape", setting.variant.label, setting.shots, self.params.seeds,
+                                 images, texts, labels)
+
+    def add_recalls(self, method, variant, shots, seeds, images, texts, labels):
+        """Add a row for every seed, direction and rank: images [R, N, d], texts [M, d], labels."""
+        found = recalls(images, texts, self.labels, labels)
+        for direction, (count, values) in found.items():
+            for k, shares in values.items():
+                for seed, share in zip(seeds, shares.tolist(), strict=True):
+                    self.add_value("retrieval", method, variant, shots, seed, direction,
+                                   f"recall@{k}", share, count)
+
+    @functools.cached_property
+    def captions(self):
+        """The captions' features [M, d] and the labels [M] of the test images they belong to."""
+        captioned = self.name in self.params.captioned
+        texts = self.texts("aape")
+        if not captioned:
+            texts = texts[self.params.aape.retrieval.reference]
+        names = self.pack.test.paths if captioned else self.pack.class_names
+        features, weights = encode_descriptions(self.encoder, texts, names)
+        return features[weights > 0], (weights > 0).nonzero()[:, 0]
 
     def class_descriptions(self):
         """Evaluate the class descriptions alone, as a classifier without training."""
@@ -131,43 +210,54 @@ class Evaluation:
                 continue
             for subset in subsets(setting.protocol):
                 trained = self.trained("dualview", setting, subset)
-                for weight in block.ensembles:
-                    predictions = trained.predict(self.images_of(subset)[0], weight)
-                    ensemble = setting._replace(variant=setting.variant.ensemble(weight))
-                    self.add_runs("dualview", ensemble, subset, predictions)
+                for ensemble in setting.variant.ensembles(block.ensembles):
+                    predictions = trained.predict(self.images_of(subset)[0], ensemble.ensemble_a)
+                    self.add_runs("dualview", setting._replace(variant=ensemble), subset,
+                                  predictions)
 
     def add_runs(self, method, setting, subset, predictions):
         """Add a row for every run of a setting: predictions [R, N]."""
         for seed, predicted in zip(self.params.seeds, predictions, strict=True):
-            self.add(setting.protocol, method, setting.variant.label, setting.shots, seed, subset,
-                     predicted)
+            about = method, setting.variant.label, setting.shots, seed
+            self.add(setting.protocol, *about, subset, predicted)
+            main = Setting("few_shot", self.params.methods[method].few_shot,
+                           max(self.params.shots))
+            if setting == main:
+                self.add_quarters(*about, predicted)
 
     def trained(self, method, setting, subset="all"):
         """Return the trained method of a setting, what it learned around the names of a subset.
 
         DuAl-PT holds descriptions only if its prediction is to read them (`llm_ensemble`).
         """
-        learned = {name.removeprefix(f"{setting.key}/"): tensor for name, tensor
-                   in self.tensors(method).items() if name.startswith(f"{setting.key}/")}
-        common = {"encoder": self.encoder, "class_names": self.names_of(subset),
-                  "variant": setting.variant, "logit_scale": self.backbone.logit_scale,
-                  "contexts": learned["contexts"]}
+        learned = learned_by(self.tensors(method), setting)
+        names = self.names_of(subset)
+        common = {"variant": setting.variant, "logit_scale": self.backbone.logit_scale}
+        prompts = common | {"encoder": self.encoder, "class_names": names,
+                            "contexts": learned.get("contexts")}
         match method:
             case "coop":
-                return CoOp(**common)
+                return CoOp(**prompts)
             case "kgcoop" | "prograd":  # which differ from CoOp in their training alone
-                return CoOp(**common | {"variant": setting.variant.context})
+                return CoOp(**prompts | {"variant": setting.variant.context})
             case "dualpt":
                 descriptions = None
                 if setting.variant.llm_ensemble:
                     descriptions = self.descriptions.of(self.classes_of(subset))
-                return DuAlPT(**common, descriptions=descriptions)
+                return DuAlPT(**prompts, descriptions=descriptions)
             case "dualview":
-                model = DualView(**common, seeds=self.params.seeds,
+                model = DualView(**prompts, seeds=self.params.seeds,
                                  hard=self.hard_view(setting.variant, subset),
                                  prototypes=self.prototypes(setting, subset))
                 model.load_state_dict(learned, strict=False)  # its network, where it has one
                 return model
+            case "aape" if setting.protocol == "retrieval":
+                retriever = Retriever(self.encoder.dim, **common, seeds=self.params.seeds)
+                return retriever.restore(learned)
+            case "aape":
+                template = self.params.datasets[self.name].template
+                templates = self.encoder.encode_templates(names, [template])
+                return Classifier(templates, **common, seeds=self.params.seeds).restore(learned)
 
     def prototypes(self, setting, subset):
         """Return the prototypes [R, C, d] that `proto_ctx` makes contexts of, else None.
@@ -197,32 +287,38 @@ class Evaluation:
     def hand_crafted_texts(self):
         """Their texts, `{view: {class name: [text, ...]}}`."""
         return hand_crafted_texts(self.pack.class_names, self.params.datasets[self.name].template,
-                                  self.texts)
+                                  self.sentences)
 
     @functools.cache  # noqa: B019 -- an Evaluation lives as long as what it caches
     def tensors(self, method):
         """Return what a method's stage learned, refused if made from anything else than now."""
+        record = origin(self.params, method, self.pack, self.backbone, self.texts(method))
+        return load_tensors(self.params.artefact(method, self.name), record)[0]
+
+    def texts(self, method):
+        """Return the texts that a method learns from as `training.origin` wants them, or None."""
         match method:
             case "dualpt":
-                texts = self.texts
+                return self.sentences
             case "dualview":
-                texts = self.hand_crafted_texts
+                return self.hand_crafted_texts
             case "kgcoop" | "prograd":
-                texts = self.hand_crafted_texts["template"]
-            case _:
-                texts = None
-        return load_tensors(self.params.artefact(method, self.name),
-                            origin(self.params, method, self.pack, self.backbone, texts))[0]
+                return self.hand_crafted_texts["template"]
+            case "aape" if self.name in self.params.captioned:
+                return load_captions(self.params, self.name)
+            case "aape":
+                sources = [s.variant.reference for s in plan(self.params, method, self.name)]
+                return load_references(self.params, self.name, self.pack.class_names, sources)
 
     @functools.cached_property
-    def texts(self):
+    def sentences(self):
         """The descriptions of all classes, `{class name: [sentence, ...]}`."""
         return load_descriptions(self.params, self.name, self.pack.class_names).texts
 
     @functools.cached_property
     def descriptions(self):
         """The descriptions of all classes as the text tower sees them."""
-        return encode_descriptions(self.encoder, self.texts, self.pack.class_names)
+        return encode_descriptions(self.encoder, self.sentences, self.pack.class_names)
 
     def compare(self, before, after):
         """Return the `Comparison` of two classifiers [C, d] over all test images."""

@@ -22,6 +22,7 @@ from .clip.image_features import (
     tower_input,
     training_crop,
 )
+from .datasets.captions import load_captioned
 from .datasets.draws import drawn_only
 from .datasets.images import check_images, load_image
 from .datasets.packs import FeaturePack, compact, images_sha256, listing
@@ -122,7 +123,10 @@ def extract(params, name, backbone, cache):
     `features.batch_size` gives the same features up to rounding, a GPU up to bfloat16's. Raises
     `DatasetError` for a dataset or images that cannot be used.
     """
-    dataset, draws = drawn_only(load_dataset(params, name), params)
+    if name in params.captioned:  # every image is a class of its own, so all are drawn
+        dataset, draws = load_captioned(params, name), {}
+    else:
+        dataset, draws = drawn_only(load_dataset(params, name), params)
     folder = image_folder(params, name)
     digests = check_images(dataset, folder)
     listed = listing(dataset, digests) | draws

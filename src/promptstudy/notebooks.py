@@ -1,25 +1,19 @@
 """Run a notebook as a pipeline stage: execute it with papermill, then render it as a page.
 
-Three things are added to papermill: parameters that the notebook does not have are refused
-(papermill only warns), files are written whole, and the run ends when the process that started it
-does, so that a killed `dvc repro` leaves nothing writing behind its back.
+Two things are added to papermill: parameters that the notebook does not have are refused
+(papermill only warns), and files are written whole.
 """
 
-import os
 import re
-import signal
 import sys
-import threading
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import nbformat
 import papermill
-import psutil
 from jinja2 import Environment, PackageLoader
 from latex2mathml.converter import convert as to_mathml
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
 from .files import write_text, written_whole
@@ -36,7 +30,6 @@ def run_notebook(path, parameters, executed, page, note=""):
     Raises `ValueError` for an unknown parameter before anything runs, and papermill's error for a
     failing cell.
     """
-    end_with_parent()
     known = papermill.inspect_notebook(str(path))
     for name in parameters:
         if name not in known:
@@ -63,7 +56,8 @@ def notebook_html(notebook, name, note=""):
     """Return the page of an executed notebook: self-contained, equal for equal results.
 
     Equations become MathML, which browsers draw without a script from the network. Progress bars
-    and warnings (the error stream) are left out, since they hold times.
+    and warnings (the error stream) are left out, since they hold times; what was printed stands in
+    one piece, however the kernel happened to send it.
     """
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill's own cell has a random one
@@ -71,7 +65,8 @@ def notebook_html(notebook, name, note=""):
             cell.source = _math_to_mathml(cell.source)
         else:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    exporter = HTMLExporter(template_name="basic", preprocessors=[CoalesceStreamsPreprocessor])
+    body, _ = exporter.from_notebook_node(notebook)
     return render("page.html", title=_title(notebook) or name, body=body, note=note,
                   code_style=HtmlFormatter(style="default").get_style_defs(".highlight"))
 
@@ -80,29 +75,6 @@ def render(template, **values):
     """Return a page made from one of the package's HTML templates."""
     loader = PackageLoader("promptstudy", "pages")
     return Environment(loader=loader, autoescape=False).get_template(template).render(values)
-
-
-def end_with_parent():
-    """End this process within seconds of the end of the one that started it, and in order.
-
-    A stage's starter is DVC. Some systems' `sh` stands between the two and outlives a killed DVC,
-    so the shell's own parent is watched as well. Ending in order lets papermill stop its kernel.
-    """
-    shell = psutil.Process().parent()
-    if shell is not None and "-c" not in shell.cmdline():
-        shell = None  # started directly
-
-    def lineage():
-        return os.getppid(), shell and shell.ppid()
-
-    def watch(started):
-        with suppress(psutil.NoSuchProcess):
-            while lineage() == started:
-                time.sleep(1)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    threading.Thread(target=watch, args=[lineage()], daemon=True).start()
 
 
 def _title(notebook):

@@ -51,6 +51,18 @@ class DatasetParams(Block):
         None, description="CoOp split JSON, relative to data_root (to params.yaml with a leading "
                           "./); null: one folder a class, split 50/20/30 by a fixed seed")
     template: str = Field("a photo of a {}.", description="hand-crafted prompt; {} is the class")
+    human: str | None = Field(
+        None, description="sentences that people wrote about its classes, relative to data_root: "
+                          "{class: [sentence, ...]} in JSON, or Grocery Store's classes.csv")
+
+
+class CaptionedParams(Block):
+    """A dataset of images with sentences of their own instead of classes, for retrieval."""
+
+    images: str = Field(description="folder of images, relative to data_root")
+    captions: str = Field(
+        description='relative to data_root: {"image": path, "captions": [sentence, ...]} a line, '
+                    "or Karpathy's JSON of COCO or Flickr30k (see `datasets.captions`)")
 
 
 class FeatureParams(Block):
@@ -74,10 +86,19 @@ class Schedule(Block):
                           "CoOp trains fewer on ImageNet); null: as many as `epochs` says")
     batch_size: Positive = 32
     lr: Annotated[float, Field(gt=0)] = 0.002
+    base_to_new_lr: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="learning rate in base-to-new, where a lower one may keep new classes; "
+                          "null: lr")
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
     warmup_lr: Annotated[float, Field(gt=0)] = 1e-5
+
+    def of(self, protocol):
+        """Return this schedule with the learning rate that it has in a protocol as `lr`."""
+        if protocol == "base_to_new" and self.base_to_new_lr:
+            return self.model_copy(update={"lr": self.base_to_new_lr})
+        return self
 
 
 class ContextParams(Block):
@@ -99,7 +120,7 @@ class ContextParams(Block):
 class Setting(NamedTuple):
     """One row of a method's plan; its runs, one a seed, are trained together."""
 
-    protocol: str  # few_shot or base_to_new
+    protocol: str  # few_shot, base_to_new or retrieval
     variant: Block  # has a `label`
     shots: int
 
@@ -145,6 +166,16 @@ class NamedStudies(MethodParams):
     def study_variants(self):
         """The variants of the studies, as a list."""
         return list(self.studies.values())
+
+    @property
+    def base_to_new_labels(self):
+        """Names of all variants with results base to new: the main one, then the studies."""
+        return [variant.label for variant in self._base_to_new_variants]
+
+    @property
+    def _base_to_new_variants(self):
+        studies = self.study_variants if self.study_protocol == "base_to_new" else []
+        return [self.base_to_new, *studies]
 
 
 class CoOpParams(MethodParams):
@@ -252,12 +283,14 @@ class DualViewVariant(Block):
 
     @property
     def label(self):
-        """Name of the variant in the results, e.g. `M4-words`."""
-        return self.name or self.context.label
+        """Name of the variant in the results, e.g. `M4-words`, or `M4-words a=0.2`."""
+        share = f" a={self.ensemble_a:g}" if self.ensemble_a else ""
+        return self.name or self.context.label + share
 
-    def ensemble(self, weight):
-        """Return this variant as it is called when it predicts with another `ensemble_a`."""
-        return self.model_copy(update={"ensemble_a": weight, "name": f"{self.label} a={weight:g}"})
+    def ensembles(self, weights):
+        """Return the variants that predict with another `ensemble_a` and are trained the same."""
+        return [self.model_copy(update={"ensemble_a": a, "name": f"{self.context.label} a={a:g}"})
+                for a in weights if a != self.ensemble_a]
 
 
 class DualViewParams(NamedStudies):
@@ -266,14 +299,15 @@ class DualViewParams(NamedStudies):
     few_shot: DualViewVariant = DualViewVariant()
     base_to_new: DualViewVariant = DualViewVariant()
     ensembles: list[Share] = Field(
-        [0.5], description="with these ensemble_a the main variants are scored too")
+        [0, 0.5], description="with these ensemble_a the main variants are scored too")
     studies: dict[str, DualViewVariant] = {}
 
     @property
     def base_to_new_labels(self):
         """Names of all variants with results base to new: the main one, its ensembles, studies."""
-        main, *studies = (variant.label for variant in self._base_to_new_variants)
-        return [main, *(self.base_to_new.ensemble(a).label for a in self.ensembles), *studies]
+        main, *studies = super().base_to_new_labels
+        ensembles = (variant.label for variant in self.base_to_new.ensembles(self.ensembles))
+        return [main, *ensembles, *studies]
 
     @property
     def lambda_curve(self):
@@ -283,10 +317,45 @@ class DualViewParams(NamedStudies):
                  if v.model_copy(update={"lambda_mi": main.lambda_mi, "name": main.name}) == main}
         return dict(sorted(curve.items(), key=lambda item: item[1]))
 
+
+class AAPEVariant(Block):
+    """One AAPE: which reference prompts, how they are summarised, what learns from the summary."""
+
+    name: str | None = Field(None, description="in the results; null: made from the values")
+    reference: Literal["llm", "human"] = Field(
+        "llm", description="reference prompts: a language model's, or the dataset's `human` ones")
+    k: Positive | None = Field(None, description="number of them for each class; null: all")
+    aggregator: Literal["attention", "mean", "random", "mlp"] = Field(
+        "attention", description="what makes a summary of them")
+    agg_values: Literal["learned", "identity"] = Field(
+        "learned", description="values of the attention; identity: the prompts themselves")
+    heads: Positive = Field(8, description="of the attention")
+    reward: Literal["cos", "nce", "clipscore"] = Field(
+        "cos", description="what the aggregator learns from")
+    mu: Weight = Field(1.0, description="weight of the reward's loss")
+    gen_hidden: Positive | None = Field(
+        None, description="hidden width of the generator; null: that of the features")
+    gen_residual: bool = Field(False, description="does the generator start from the image?")
+    proj: Literal["mlp_residual", "linear"] = Field(
+        "mlp_residual", description="how AAPE and class template become the class's weight")
+    distill: Literal["l2", "cos", "l1"] = Field(
+        "l2", description="distance from AAPE to the summary")
+    distill_stopgrad: bool = Field(True, description="is the summary held fixed in it?")
+    lambda_distill: Weight = Field(1.0, description="its weight; 0: no distillation")
+
     @property
-    def _base_to_new_variants(self):
-        studies = self.study_variants if self.study_protocol == "base_to_new" else []
-        return [self.base_to_new, *studies]
+    def label(self):
+        """Name of the variant in the results, e.g. `attention`, `attention-k2`."""
+        return self.name or self.aggregator + (f"-k{self.k}" if self.k else "")
+
+
+class AAPEParams(NamedStudies):
+    """AAPE: the main variants, their schedule, and the variants of its studies."""
+
+    few_shot: AAPEVariant = AAPEVariant()
+    base_to_new: AAPEVariant = AAPEVariant()
+    retrieval: AAPEVariant = AAPEVariant()
+    studies: dict[str, AAPEVariant] = {}
 
 
 class PriceParams(Block):
@@ -333,6 +402,7 @@ class Params(Block):
     base_to_new_shots: Positive = 16
     seeds: list[Annotated[int, Field(ge=0)]]
     datasets: Annotated[dict[str, DatasetParams], Field(min_length=1)]
+    captioned: dict[str, CaptionedParams] = {}
     features: FeatureParams = FeatureParams()
     llm: LLMParams
     coop: CoOpParams
@@ -340,6 +410,7 @@ class Params(Block):
     prograd: ProGradParams
     dualpt: DuAlPTParams
     dualview: DualViewParams
+    aape: AAPEParams
 
     _root: Path = Path(".")
 
@@ -454,10 +525,18 @@ def _cross_check(params):
             if name not in params.datasets:
                 faults.append(f"{method}.study_datasets: {name!r} is not a dataset"
                               + _nearest(name, params.datasets))
+        if block.study_protocol == "base_to_new" and \
+                {*block.study_shots} - {params.base_to_new_shots}:
+            faults.append(f"{method}.study_shots: base-to-new is trained with base_to_new_shots = "
+                          f"{params.base_to_new_shots} alone (found {block.study_shots})")
         few_shot = params.shots if block.few_shot else ()
         needed = {*few_shot, params.base_to_new_shots, *block.study_shots}
         for shots in sorted(needed - set(block.schedule.epochs)):
             faults.append(f"{method}.schedule.epochs: no number of epochs for {shots} shots")
+    if params.captioned and 1 not in params.aape.schedule.epochs:
+        faults.append("aape.schedule.epochs: no number of epochs for 1 shot, as captioned needs")
+    for name in params.captioned.keys() & params.datasets.keys():
+        faults.append(f"captioned.{name}: there is a dataset of that name; rename one")
     for name in params.llm.corpora:
         if name not in params.datasets:
             faults.append(f"llm.corpora: {name!r} is not a dataset"

@@ -17,7 +17,7 @@ from .results import (
 )
 
 COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e", "#e39aa6", "#8c5a2b",
-                              "#0b5fa5", "#e0a300"], strict=True))
+                              "#0b5fa5", "#e0a300", "#b5179e"], strict=True))
 sns.set_theme(style="ticks", context="notebook", font_scale=0.9,
               rc={"axes.grid": True, "grid.color": "#e6eaee", "axes.spines.top": False,
                   "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 150,
@@ -38,6 +38,17 @@ def _grid(count, columns=4, size=(3.4, 3.2), **options):
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes.flat[:count]
+
+
+def _with_average(frame):
+    """The datasets of a table, behind `average` if they are several."""
+    datasets = list(dict.fromkeys(frame["dataset"]))
+    return datasets if len(datasets) == 1 else ["average", *datasets]
+
+
+def _width(width, panels):
+    """The width of a panel, more where they are few: a small figure would be shown too large."""
+    return max(width, 8.8 / len(panels))
 
 
 def few_shot(frame):
@@ -80,7 +91,7 @@ def base_to_new(frame):
     """
     summary = base_to_new_table(frame).reset_index()
     runs = over_seeds(frame[frame["protocol"] == "base_to_new"])
-    datasets = ["average", *dict.fromkeys(frame["dataset"])]
+    datasets = _with_average(runs)
     methods = [method for method in METHODS if method in set(summary["method"])]
     width = 0.8 / len(methods)
     figure, axes = _grid(len(datasets), columns=2, size=(6.2, 3.2))
@@ -109,7 +120,8 @@ def studies(frame, method, variants):
     """Few-shot accuracy of a method's variants, a panel for every dataset that has them."""
     summary = over_seeds(complete_rows(frame, method, "few_shot", variants))
     datasets = sorted(summary["dataset"].unique())
-    figure, axes = _grid(len(datasets), columns=3, size=(4.4, 3.4), sharex=False)
+    size = (_width(4.4, datasets), 3.4)
+    figure, axes = _grid(len(datasets), columns=3, size=size, sharex=False)
     for axis, dataset in zip(axes, datasets, strict=True):
         panel = summary[summary["dataset"] == dataset]
         shots = sorted(panel["shots"].unique())
@@ -133,8 +145,9 @@ def base_to_new_studies(frame, method, variants):
     summary = base_to_new_table(rows).droplevel("method")
     runs = over_seeds(pd.concat([average_over_datasets(rows), rows]))
     spread = runs.set_index(["dataset", "variant", "subset"])["std"]
-    datasets = ["average", *dict.fromkeys(rows["dataset"])]
-    figure, axes = _grid(len(datasets), size=(3.3, 1.2 + 0.24 * len(variants)), sharey=True)
+    datasets = _with_average(rows)
+    size = (_width(3.3, datasets), 1.2 + 0.24 * len(variants))
+    figure, axes = _grid(len(datasets), size=size, sharey=True)
     for axis, dataset in zip(axes, datasets, strict=True):
         for column, colour in zip(("base", "new", "H"), ("#0b5fa5", "#d1492e", "#1d2733"),
                                   strict=True):
@@ -158,7 +171,7 @@ def trade_off(frame, main, curve):
     which a line joins them, over the datasets that have them all.
     """
     rows = complete_rows(frame, "dualview", "base_to_new", curve)
-    datasets = ["average", *dict.fromkeys(rows["dataset"])]
+    datasets = _with_average(rows)
     variants = base_to_new_table(rows).droplevel("method")
     methods = base_to_new_table(main[main["dataset"].isin(datasets)]).droplevel("variant")
     figure, axes = _grid(len(datasets), columns=2, size=(5.2, 3.9))
@@ -176,6 +189,32 @@ def trade_off(frame, main, curve):
                  xlabel="accuracy on base classes (%)", ylabel="accuracy on new classes (%)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def typicality(frame):
+    """What each method gains on zero-shot CLIP in every quarter of the test images by typicality.
+
+    A panel for the mean over datasets and for every dataset; quarter 1 is the least typical.
+    """
+    rows = frame[frame["protocol"] == "typicality"]
+    summary = over_seeds(pd.concat([average_over_datasets(rows), rows]))
+    datasets = list(dict.fromkeys(summary["dataset"]))
+    figure, axes = _grid(len(datasets), sharey=False)
+    for axis, dataset in zip(axes, datasets, strict=True):
+        panel = summary[summary["dataset"] == dataset].set_index("subset")
+        before = panel.loc[panel["method"] == "zero_shot", "mean"]
+        for method in METHODS:
+            line = panel[panel["method"] == method]
+            if method != "zero_shot" and not line.empty:
+                axis.errorbar(line.index.str[-1], line["mean"] - before, yerr=line["std"],
+                              marker="o", markersize=4, capsize=2.5, color=COLOURS[method],
+                              label=METHODS[method])
+        axis.axhline(0, color=COLOURS["zero_shot"], linestyle="--")
+        axis.set(title="mean over datasets" if dataset == "average" else dataset,
+                 xlabel="quarter by typicality (1: least typical)", ylabel="gain (points)")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
@@ -305,8 +344,34 @@ def attention_maps(maps, titles, pictures=None):
     return figure
 
 
-def example_predictions(examples, images=None):
-    """Draw the classes that two classifiers rank highest for a few images, as bars.
+def sentence_weights(weights, sentences, titles, pictures=None, width=110):
+    """Draw how much each sentence of an image counts: a row an image, a bar a sentence.
+
+    weights: a list of [K]; sentences: as many lists of K texts, cut to `width` characters; titles:
+    one an image; pictures: the images themselves, or None.
+    """
+    figure, axes = plt.subplots(len(weights), 2 if pictures else 1, squeeze=False,
+                                layout="constrained", figsize=(11, 0.5 + 1.6 * len(weights)),
+                                width_ratios=[1, 6] if pictures else None)
+    for row, (shares, texts) in enumerate(zip(weights, sentences, strict=True)):
+        axis = axes[row, -1]
+        axis.barh(range(len(texts)), shares, color=COLOURS["aape"])
+        axis.axvline(1 / len(texts), color="#1d2733", linewidth=0.8)
+        end = max(max(shares), 1 / len(texts))
+        for place, text in enumerate(texts):
+            axis.text(1.05 * end, place, text if len(text) <= width else f"{text[:width]}...",
+                      va="center", fontsize=8)
+        axis.set(xlim=(0, 4 * end), ylim=(len(texts) - 0.4, -0.6), xticks=[], yticks=[])
+        axis.set_title(titles[row], fontsize=9, loc="left")
+        axis.grid(visible=False)
+        if pictures:
+            axes[row, 0].imshow(pictures[row])
+            axes[row, 0].axis("off")
+    return figure
+
+
+def example_predictions(examples, images=None, after="CoOp"):
+    """Draw the classes that zero-shot CLIP and `after` rank highest for a few images, as bars.
 
     examples: dicts with `path`, `truth` and `before`, `after` = lists of (class name, percent);
     images: the pictures themselves, or None where only their features are at hand.
@@ -332,7 +397,8 @@ def example_predictions(examples, images=None):
         axes[row, -2].set_title(f"{example['path']} ({example['truth']})", fontsize=8.5,
                                 loc="left", color="#5b6875")
         axes[row, -1].set_title("", fontsize=8.5)
-    figure.suptitle("zero-shot CLIP (left) and CoOp (right); the right class is green", fontsize=10)
+    figure.suptitle(f"zero-shot CLIP (left) and {after} (right); the right class is green",
+                    fontsize=10)
     return figure
 
 

@@ -1,10 +1,12 @@
-"""reports/index.html, the page to open first: tables, figures, claims, links to notebooks."""
+"""reports/index.html, the page to open first: tables, figures, claims, links to other pages."""
 
 from pathlib import Path
 
 from .claims import claims
 from .files import file_sha256, write_text
 from .notebooks import render
+from .published.comparison import compare
+from .published.page import headline, overview, papers_page
 from .results import (
     METHODS,
     average_over_datasets,
@@ -24,14 +26,16 @@ PAGES = {
     "04_dualpt": "DuAl-PT: optimal transport, the two alignments, training, what prompts look at",
     "05_dualview": "the dual-view method, KgCoOp and ProGrad: two views of a text, their mutual "
                    "information, augmentation of image features, training",
+    "06_aape": "AAPE: reference prompts, what the aggregator picks, training, retrieval",
     "07_evaluate": "scores on test images, classes that gain and lose, example predictions",
     "08_figures": "the figures of this page and the papers' claims"}
 
 
 def write_report(params):
-    """Write reports/index.html and reports/results.md from results.csv; return the first's path.
+    """Write index.html, papers.html and results.md from results.csv; return the first's path.
 
-    results.md is the small table that the README shows.
+    All are in reports/. papers.html holds the published numbers, and ours beside them; results.md
+    is the small table that the README shows.
     """
     reports = params.root / "reports"
     results = read_results(reports / "results.csv")
@@ -39,12 +43,17 @@ def write_report(params):
     backbone = ", ".join(results["backbone"].unique())
     scope = f"suite {params.suite}, backbone {backbone}, seeds {seeds}; data: results.csv"
     main = main_rows(results, params)
+    comparison = compare(results, params)
+    write_text(reports / "papers.html", papers_page(comparison, params))
     page = render(
         "index.html", suite=params.suite, backbone=backbone, seeds=seeds,
         about=params.about_backbone, few_shot=_few_shot_tables(results),
         base_to_new=_html(_base_to_new(main), 3), base_to_new_shots=params.base_to_new_shots,
-        dualview=_html(_dualview(results, params), 1),
-        claims=_html(claims(results, params), 3), pages=_pages(params),
+        studies={method: _html(_studies(results, method, params.methods[method]), 1)
+                 for method in ("dualview", "aape")},
+        retrieval=_html(_retrieval(main), 3), claims=_html(claims(results, params), 3),
+        pages=_pages(params),
+        papers={"headline": headline(comparison), "overview": overview(comparison)},
         captions={
             "few_shot": "Accuracy against labelled images per class; error bars are the standard "
                         f"deviation over seeds. Stage figures; {scope}.",
@@ -58,7 +67,11 @@ def write_report(params):
                                 "estimators, temperatures, texts and augmentations, and as an "
                                 f"ensemble of its views. Stage figures; {scope}.",
             "trade_off": "Accuracy on new against base classes; beside the curve stands the weight "
-                         f"of mutual information. Stage figures; {scope}."},
+                         f"of mutual information. Stage figures; {scope}.",
+            "aape_studies": "AAPE with other aggregators, without its distillation or with other "
+                            f"weights of it, and with fewer prompts. Stage figures; {scope}.",
+            "typicality": "Gain on zero-shot CLIP by how close an image is to the mean of its "
+                          f"class's training images. Stage figures; {scope}."},
         provenance=_provenance(params))
     write_text(reports / "index.html", page)
     tables = [_markdown(_few_shot(main, "average")),
@@ -68,7 +81,8 @@ def write_report(params):
 
 
 def _few_shot_tables(results):
-    names = {"average": "Mean over datasets"} | {name: name for name in results["dataset"].unique()}
+    datasets = results[results["protocol"] == "few_shot"]["dataset"].unique()
+    names = {"average": "Mean over datasets"} | {name: name for name in datasets}
     return [(title, _html(_few_shot(results, name), 2)) for name, title in names.items()]
 
 
@@ -98,12 +112,22 @@ def _base_to_new(results):
     return wide.astype(object).where(wide.notna(), "")
 
 
-def _dualview(results, params):
-    """Base, new and H of the dual-view method's variants, as means over the studies' datasets."""
-    variants = params.dualview.base_to_new_labels
-    wide = _base_to_new(complete_rows(results, "dualview", "base_to_new", variants))
+def _studies(results, method, block):
+    """Base, new and H of a method's variants, as means over the studies' datasets."""
+    variants = block.base_to_new_labels
+    wide = _base_to_new(complete_rows(results, method, "base_to_new", variants))
     wide = wide.query("dataset == 'average'").drop(columns=["dataset", "method"])
     return wide.set_index("variant").loc[variants].reset_index()
+
+
+def _retrieval(results):
+    """Recall of every method's retrieval, a column for each rank, in both directions."""
+    rows = over_seeds(results[results["protocol"] == "retrieval"])
+    rows["direction"] = rows["subset"].str.replace("_", " ")
+    rows["method"] = rows["method"].map(METHODS)
+    ranks = sorted(rows["metric"].unique(), key=lambda metric: int(metric.split("@")[1]))
+    wide = rows.pivot(index=["dataset", "direction", "method"], columns="metric", values="mean")
+    return wide[ranks].rename_axis(columns=None).reset_index()
 
 
 def _html(frame, text_columns):

@@ -9,7 +9,7 @@ COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "sho
 KEY = COLUMNS[:-2]
 METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
            "linear_probe": "Linear probe", "coop": "CoOp", "kgcoop": "KgCoOp",
-           "prograd": "ProGrad", "dualpt": "DuAl-PT", "dualview": "Dual-view"}
+           "prograd": "ProGrad", "dualpt": "DuAl-PT", "dualview": "Dual-view", "aape": "AAPE"}
 
 
 def table(rows):
@@ -45,7 +45,8 @@ def main_rows(frame, params):
     """Return the rows of every method's main variant in each protocol, without the studies."""
     main = {(method, protocol): getattr(block, protocol).label
             for method, block in params.methods.items()
-            for protocol in ("few_shot", "base_to_new") if getattr(block, protocol)}
+            for protocol in ("few_shot", "base_to_new", "retrieval")
+            if getattr(block, protocol, None)}
     keys = zip(frame["method"], frame["protocol"], frame["variant"], strict=True)
     return frame[[variant == main.get((method, protocol), variant)
                   for method, protocol, variant in keys]]
@@ -87,15 +88,18 @@ def average_over_datasets(frame):
 def base_to_new_table(frame):
     """Return base, new and harmonic mean H per dataset, method and variant, with their averages.
 
-    Rows `average` give mean base and mean new, and H of these means, the convention of published
-    tables; their column `mean_of_h` is the other convention. Zero-shot rows have one run.
+    Rows `average` give mean base and mean new of what every dataset has, and H of these means, the
+    convention of published tables; their column `mean_of_h` is the other convention. Zero-shot rows
+    have one run.
     """
     rows = frame[frame["protocol"] == "base_to_new"]
     runs = rows.pivot_table(index=["dataset", "method", "variant", "seed"], columns="subset",
                             values="value")
     runs["H"] = harmonic_mean(runs["base"], runs["new"])
     per_dataset = runs.groupby(["dataset", "method", "variant"], sort=False).mean()
-    average = per_dataset.groupby(["method", "variant"], sort=False).mean()
+    variants = per_dataset.groupby(["method", "variant"], sort=False)
+    everywhere = variants["H"].transform("size") == rows["dataset"].nunique()
+    average = per_dataset[everywhere].groupby(["method", "variant"], sort=False).mean()
     average["mean_of_h"] = average["H"]
     average["H"] = harmonic_mean(average["base"], average["new"])
     average = pd.concat({"average": average}, names=["dataset"])

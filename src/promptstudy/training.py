@@ -31,9 +31,13 @@ class Batch(NamedTuple):
 def plan(params, method, dataset):
     """Return every `Setting` of a method that the suite trains on a dataset, each once."""
     block = getattr(params, method)
+    if dataset in params.captioned:  # every image is a class of its own, so there is one a class
+        return [Setting("retrieval", block.retrieval, 1)]
     few_shot = params.shots if block.few_shot else ()
     settings = [Setting("few_shot", block.few_shot, shots) for shots in few_shot]
     settings.append(Setting("base_to_new", block.base_to_new, params.base_to_new_shots))
+    if hasattr(block, "retrieval"):
+        settings.append(Setting("retrieval", block.retrieval, params.base_to_new_shots))
     if dataset in block.study_datasets:
         settings += [Setting(block.study_protocol, variant, shots)
                      for variant in block.study_variants for shots in block.study_shots]
@@ -146,8 +150,8 @@ def train_plan(params, method, pack, backbone, build, texts=None):
         def compute(setting=setting, description=description):
             draws, names = training_draws(params, pack, setting)
             model = build(setting, names, draws)
-            losses = train(model, pack.train, draws, schedule, setting.shots, params.seeds,
-                           description)
+            losses = train(model, pack.train, draws, schedule.of(setting.protocol), setting.shots,
+                           params.seeds, description)
             learned = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
             return {**learned, "losses": losses}
 
@@ -157,6 +161,13 @@ def train_plan(params, method, pack, backbone, build, texts=None):
     save_tensors(params.artefact(method, dataset), tensors, record)
     shutil.rmtree(folder)
     return tensors
+
+
+def learned_by(tensors, setting):
+    """Return `{parameter: [R, ...]}` of one setting from what `train_plan` returned or saved."""
+    prefix = f"{setting.key}/"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()
+            if name.startswith(prefix)}
 
 
 def training_draws(params, pack, setting):

@@ -25,6 +25,12 @@ class DescriptionFeatures(NamedTuple):
         """Return the descriptions of the classes with these indices, in this order."""
         return DescriptionFeatures(self.features[classes], self.weights[classes])
 
+    def first(self, count=None):
+        """Return the first `count` descriptions of every class that has so many; None: all."""
+        weights = self.weights[:, :count]
+        return DescriptionFeatures(self.features[:, :count],
+                                   weights / weights.sum(dim=1, keepdim=True))
+
 
 def encode_descriptions(encoder, sentences, class_names, progress=None):
     """Return the `DescriptionFeatures` of `{class name: [sentence, ...]}`, ordered as the names.

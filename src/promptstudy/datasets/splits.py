@@ -43,9 +43,10 @@ def image_folder(params, name):
 
     Raises `DatasetError` when `data_root` is not set, or it or the folder does not exist.
     """
-    folder = _data_root(params) / params.datasets[name].images
+    block = "captioned" if name in params.captioned else "datasets"
+    folder = data_root(params) / getattr(params, block)[name].images
     if not folder.is_dir():
-        raise DatasetError(f"datasets.{name}.images: the folder {folder} does not exist; correct "
+        raise DatasetError(f"{block}.{name}.images: the folder {folder} does not exist; correct "
                            "it in params.yaml (it is relative to data_root)")
     return folder
 
@@ -63,7 +64,7 @@ def load_dataset(params, name):
     if settings.split is None:
         source, splits = folder, read_folder(folder)
     else:
-        source = (params.root if settings.split.startswith("./") else _data_root(params))
+        source = (params.root if settings.split.startswith("./") else data_root(params))
         source = source / settings.split
         splits = _read_split_file(source, f"datasets.{name}.split")
     splits = {split: [Item(path, label, class_name.replace("_", " "))
@@ -150,7 +151,8 @@ def _draw(labels, shots, generator):
     return torch.tensor(chosen, dtype=torch.int64), short
 
 
-def _data_root(params):
+def data_root(params):
+    """Return the folder of images that `data_root` names; raises `DatasetError`."""
     if params.data_root is None:
         raise DatasetError("data_root is not set in params.yaml; set it to the folder that holds "
                            "the datasets' image folders")

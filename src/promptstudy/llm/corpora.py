@@ -1,5 +1,6 @@
 """Ready-made corpora, `{class: [sentence, ...]}` JSON as CuPL and VDT have it, matched by name."""
 
+import csv
 import json
 import re
 from typing import NamedTuple
@@ -19,14 +20,21 @@ class Matched(NamedTuple):
 
 
 def read_corpus(path, class_names):
-    """Return the `Matched` sentences of the JSON file at `path`; raises `CorpusError`."""
+    """Return the `Matched` sentences of the file at `path`; raises `CorpusError`.
+
+    The file is JSON, or Grocery Store's `classes.csv` with the description files that it names.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = (_products(path) if path.suffix == ".csv"
+                   else json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise CorpusError(f"the corpus {path} does not exist; correct llm.corpora in "
-                          "params.yaml") from None
+        raise CorpusError(f"the corpus {path} or a file that it names does not exist; correct "
+                          "llm.corpora or datasets in params.yaml") from None
     except ValueError as error:
         raise CorpusError(f"{path} is not valid JSON ({error})") from None
+    except KeyError as error:
+        raise CorpusError(f"{path} has no column {error}; Grocery Store's classes.csv has") \
+            from None
     faulty = [key for key, value in content.items() if not isinstance(value, list)
               or not all(isinstance(text, str) for text in value)] \
         if isinstance(content, dict) else [content]
@@ -34,6 +42,17 @@ def read_corpus(path, class_names):
         raise CorpusError(f'{path} must look like {{"class": ["sentence", ...], ...}}; it holds '
                           f"{str(faulty[0])[:80]!r}")
     return match(content, class_names, path)
+
+
+def _products(path):
+    """`{coarse class: [description of each of its products]}` of Grocery Store's classes.csv."""
+    content = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            text = path.parent / row["Product Description Path (str)"].lstrip("/")
+            sentences = content.setdefault(row["Coarse Class Name (str)"], [])
+            sentences.append(" ".join(text.read_text(encoding="utf-8").split()))
+    return content
 
 
 def match(corpus, class_names, path):

@@ -4,8 +4,9 @@ import hashlib
 import json
 from typing import NamedTuple
 
+from ..datasets.splits import data_root
 from ..files import DamagedFile, file_sha256, write_text
-from .corpora import read_corpus
+from .corpora import CorpusError, read_corpus
 from .log import log_path, read_log
 from .parse import Problem, parse
 from .queries import read_queries, requests
@@ -49,6 +50,29 @@ def describe(params, name, class_names):
     problems = [*problems, *(Problem(class_name, "no sentence: has the prompt alone")
                              for class_name in alone)]
     return Descriptions(texts, origin(params, name, class_names), problems)
+
+
+def load_references(params, name, class_names, sources):
+    """Return `{source: {class: [text, ...]}}` of AAPE's reference prompts of dataset `name`.
+
+    `llm` are the stored descriptions; `human` the sentences of the dataset's `human` file, each
+    behind the hand-crafted prompt, as theirs are. Raises what `load_descriptions` and
+    `read_corpus` raise, and `CorpusError` where there is no such file or a class is not in it.
+    """
+    return {source: (load_descriptions(params, name, class_names).texts if source == "llm"
+                     else _human(params, name, class_names)) for source in sorted(set(sources))}
+
+
+def _human(params, name, class_names):
+    settings = params.datasets[name]
+    if settings.human is None:
+        raise CorpusError(f"datasets.{name}.human names no file, which `reference: human` needs")
+    sentences, _ = read_corpus(data_root(params) / settings.human, class_names)
+    missing = [class_name for class_name in class_names if not sentences[class_name]]
+    if missing:
+        raise CorpusError(f"{settings.human}: no sentence for {', '.join(map(repr, missing))}")
+    return {class_name: behind(settings.template.format(class_name), sentences[class_name])
+            for class_name in class_names}
 
 
 def behind(prompt, sentences):

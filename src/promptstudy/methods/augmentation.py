@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .stacked import Linear
+
 STREAM = 0x9E3779B9  # keeps these random numbers apart from those that order a run's images
 
 
@@ -49,7 +51,7 @@ class Augmentation:
     def __init__(self, support, n_classes, eta, rho, seeds):
         self.support, self.n_classes, self.eta = support, n_classes, eta
         self.mean, self.variance = statistics(support, n_classes, rho)
-        self.generators = [torch.Generator().manual_seed(seed ^ STREAM) for seed in seeds]
+        self.generators = generators_of(seeds)
 
     def gauss(self, labels):
         """Return mu_c + eta sqrt(v_c) e [R, B, d], e ~ N(0, I), for classes c [R, B]."""
@@ -101,6 +103,11 @@ class Augmentation:
         return self._draw(lambda g: torch.randint(2**40, labels.shape[1:], generator=g))
 
 
+def generators_of(seeds):
+    """Return a generator for each run's random numbers."""
+    return [torch.Generator().manual_seed(seed ^ STREAM) for seed in seeds]
+
+
 def image_prototypes(support, n_classes):
     """Return each class's normalised mean image feature [R, C, d]."""
     return F.normalize(statistics(support, n_classes, rho=1)[0], dim=-1)
@@ -119,18 +126,14 @@ def stand_ins(hard, known, known_hard):
 class ContextNetwork(nn.Module):
     """R networks linear - ReLU - linear that turn prototypes [R, C, d] into context [R, C, D].
 
-    The first layer of each run is drawn by its seed as `torch.nn.Linear` would, the second starts
-    from 0: at first it changes nothing.
+    The second layer starts from 0: at first they change nothing.
     """
 
     def __init__(self, size_in, size_out, seeds):
         super().__init__()
-        hidden, bound = max(1, size_in // 16), size_in ** -0.5
-        generators = [torch.Generator().manual_seed(seed ^ STREAM) for seed in seeds]
-        drawn = torch.stack([torch.rand(size_in + 1, hidden, generator=g) for g in generators])
-        self.first = nn.Parameter(bound * (2 * drawn - 1))  # the bias is its last row
-        self.second = nn.Parameter(torch.zeros(len(seeds), hidden + 1, size_out))
+        generators, hidden = generators_of(seeds), max(1, size_in // 16)
+        self.first = Linear(generators, size_in, hidden)
+        self.second = Linear(generators, hidden, size_out, zero=True)
 
     def forward(self, prototypes):
-        hidden = (prototypes @ self.first[:, :-1] + self.first[:, -1:]).relu()
-        return hidden @ self.second[:, :-1] + self.second[:, -1:]
+        return self.second(self.first(prototypes).relu())

@@ -1,0 +1,53 @@
+"""Linear layers and perceptrons of R runs side by side: every weight has a leading run axis."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Linear(nn.Module):
+    """R linear maps of [R, ..., size_in] to [R, ..., size_out], weight [R, size_in, size_out].
+
+    Each run draws as `torch.nn.Linear` does, uniformly within 1 / sqrt(size_in), from its own one
+    of `generators`; `zero` starts all runs from 0 instead.
+    """
+
+    def __init__(self, generators, size_in, size_out, bias=True, zero=False):
+        super().__init__()
+        self.weight = nn.Parameter(_draw(generators, size_in, (size_in, size_out), zero))
+        self.bias = nn.Parameter(_draw(generators, size_in, (size_out,), zero)) if bias else None
+
+    def forward(self, x):
+        rows = x.flatten(1, -2)
+        mapped = (rows @ self.weight if self.bias is None
+                  else torch.baddbmm(self.bias[:, None], rows, self.weight))
+        return mapped.unflatten(1, x.shape[1:-1])
+
+
+class MLP(nn.Module):
+    """R perceptrons of features of size `dim`: linear, GELU, linear (from 0 at first if `zero`).
+
+    The input is one normalised feature, or `inputs` of them side by side. Layers expect features of
+    norm sqrt(dim), so they are scaled on the way in and back on the way out; at norm 1, GELU would
+    be as good as linear and the output as good as constant.
+    """
+
+    def __init__(self, generators, dim, hidden, inputs=1, zero=False):
+        super().__init__()
+        self.scale = dim ** 0.5
+        self.first = Linear(generators, inputs * dim, hidden)
+        self.second = Linear(generators, hidden, dim, zero=zero)
+
+    def forward(self, x):
+        return self.output(self.first(self.scale * x))
+
+    def output(self, hidden):
+        """Return the output [..., dim] of what the first layer gave."""
+        return self.second(F.gelu(hidden)) / self.scale
+
+
+def _draw(generators, size_in, shape, zero):
+    if zero:
+        return torch.zeros(len(generators), *shape)
+    draws = [2 * torch.rand(shape, generator=generator) - 1 for generator in generators]
+    return torch.stack(draws) / size_in ** 0.5

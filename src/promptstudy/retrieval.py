@@ -1,0 +1,44 @@
+"""Retrieval between images and texts: which share of queries finds what belongs to it."""
+
+import torch
+
+RANKS = (1, 5, 10)
+CHUNK = 256  # queries that are ranked at once
+
+
+def recalls(images, texts, image_labels, text_labels):
+    """Return `{direction: (queries, {k: recall@k [R] in percent})}` of both directions.
+
+    images: normalised features [R, N, d] of R runs; texts: [M, d]; an image and a text belong
+    together if their labels [N] and [M] are equal, so that an image may have several texts and a
+    text several images. Recall@k is the share of queries with something that belongs to them among
+    the k best; a query that nothing belongs to is left out. A tie counts against the query.
+    Raises `ValueError` when nothing belongs together.
+    """
+    texts = texts.expand(len(images), -1, -1)
+    directions = {"image_to_text": (images, texts, image_labels, text_labels),
+                  "text_to_image": (texts, images, text_labels, image_labels)}
+    found = {}
+    for direction, (queries, answers, own, others) in directions.items():
+        asked = torch.isin(own, others)
+        if not asked.any():
+            raise ValueError("no image and no text have the same label")
+        ranks = best_ranks(queries[:, asked], answers, own[asked], others)
+        found[direction] = asked.sum().item(), {
+            k: 100 * (ranks <= k).double().mean(dim=-1) for k in RANKS}
+    return found
+
+
+def best_ranks(queries, answers, query_labels, answer_labels):
+    """Return the rank [R, N], from 1, of the best of the answers that belong to each query.
+
+    queries [R, N, d] and answers [R, M, d] are ranked by their product; before the best right
+    answer come all wrong ones that score as much or more.
+    """
+    ranks = []
+    for part, labels in zip(queries.split(CHUNK, dim=1), query_labels.split(CHUNK), strict=True):
+        scores = part @ answers.mT
+        right = labels[:, None] == answer_labels
+        best = scores.masked_fill(~right, -torch.inf).amax(dim=-1, keepdim=True)
+        ranks.append(1 + ((scores >= best) & ~right).sum(dim=-1))
+    return torch.cat(ranks, dim=1)

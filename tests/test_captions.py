@@ -1,0 +1,101 @@
+"""Captioned datasets: the two forms of their files, their splits, and what is refused."""
+
+import json
+
+import pytest
+import torch
+
+from promptstudy.datasets.captions import (
+    load_captioned,
+    load_captions,
+    own_labels,
+    read_captions,
+)
+from promptstudy.datasets.splits import DatasetError
+from promptstudy.features import extract
+from promptstudy.params import load_params
+
+# the form of Karpathy's dataset_coco.json and dataset_flickr30k.json, cut to what matters
+KARPATHY = {"dataset": "coco", "images": [
+    {"filepath": "val2014", "sentids": [1, 2], "filename": "a.jpg", "imgid": 0, "split": "test",
+     "sentences": [{"tokens": ["a", "man"], "raw": "A man.", "imgid": 0, "sentid": 1},
+                   {"tokens": ["he"], "raw": "He walks.", "imgid": 0, "sentid": 2}], "cocoid": 7},
+    {"filepath": "train2014", "filename": "b.jpg", "imgid": 1, "split": "restval",
+     "sentences": [{"raw": "A dog ."}]},
+    {"filename": "c.jpg", "imgid": 2, "split": "train", "sentences": [{"raw": "Two men."}]},
+    {"filename": "d.jpg", "imgid": 3, "split": "val", "sentences": [{"raw": "A car."}]}]}
+
+
+def lines(*entries):
+    return "\n".join(json.dumps(entry) for entry in entries) + "\n"
+
+
+def entry(number, **more):
+    return {"image": f"{number}.jpg", "captions": [f"picture {number}"], **more}
+
+
+@pytest.fixture
+def read(tmp_path):
+    """A function that reads captions from a file of that name and content."""
+    def of(content, name="captions.jsonl"):
+        (tmp_path / name).write_text(content)
+        return read_captions(tmp_path / name)
+    return of
+
+
+def test_karpathy_s_form_is_read_as_it_is(read):
+    splits = read(json.dumps(KARPATHY), "dataset_coco.json")
+    assert splits == {"train": {"train2014/b.jpg": ["A dog ."], "c.jpg": ["Two men."]},
+                      "val": {"d.jpg": ["A car."]},
+                      "test": {"val2014/a.jpg": ["A man.", "He walks."]}}
+
+
+def test_lines_with_splits_are_taken_as_they_are(read):
+    splits = read(lines(entry(1, split="test"), entry(2, split="train"), entry(3, split="train")))
+    assert {split: list(images) for split, images in splits.items()} == {
+        "train": ["2.jpg", "3.jpg"], "val": [], "test": ["1.jpg"]}
+
+
+def test_lines_without_splits_are_divided_always_alike(read):
+    content = lines(*map(entry, range(20)))
+    splits = read(content)
+    assert [len(splits[split]) for split in ("train", "val", "test")] == [10, 4, 6]
+    assert read(content) == splits
+    assert list(splits["train"]) != [f"{number}.jpg" for number in range(10)]
+    assert {path: text for split in splits.values() for path, text in split.items()} == {
+        f"{number}.jpg": [f"picture {number}"] for number in range(20)}
+
+
+@pytest.mark.parametrize("content, message", [
+    (lines(entry(1), entry(2, split="test")), "1 entries have no split"),
+    (lines(entry(1, split="test"), entry(1, split="train")), "two entries for the image '1.jpg'"),
+    (lines(entry(1, split="test")), "no image is in train"),
+    (lines(entry(1, split="trian")), "it holds {'image': '1.jpg'"),
+    (lines({"image": "1.jpg", "captions": []}), "it holds {'image': '1.jpg', 'captions': \\[\\]}"),
+    (lines({"image": "1.jpg", "caption": "x"}), "it must hold one"),
+    ("[1]\n", "it holds \\[1\\]"), ("{", "cannot be read"), ("", "no image is in train or in test"),
+])
+def test_faulty_lines_are_refused(read, content, message):
+    with pytest.raises(DatasetError, match=message):
+        read(content)
+
+
+def test_other_json_and_a_missing_file_are_refused(read, tmp_path):
+    with pytest.raises(DatasetError, match="KeyError.*Karpathy"):
+        read('{"pictures": []}', "captions.json")
+    with pytest.raises(DatasetError, match="do not exist; correct captioned in params.yaml"):
+        read_captions(tmp_path / "none.jsonl")
+
+
+def test_a_captioned_dataset_has_features_in_the_order_of_its_captions(tiny_suite, tiny_backbone,
+                                                                       tmp_path):
+    params = load_params(tiny_suite / "params.yaml")
+    captions, dataset = load_captions(params, "pairs"), load_captioned(params, "pairs")
+    pack = own_labels(extract(params, "pairs", tiny_backbone, tmp_path))
+    other = extract(params, "figures", tiny_backbone, tmp_path)  # the same pictures, by class
+    for split, theirs in (("train", other.train), ("val", other.val), ("test", other.test)):
+        mine = getattr(pack, split)
+        assert mine.paths == [item.path for item in getattr(dataset, split)]
+        assert all(len(captions[path]) == 2 for path in mine.paths)
+        assert torch.equal(mine.labels, torch.arange(len(mine)))
+        assert mine.paths == theirs.paths and torch.equal(mine.features, theirs.features)
