@@ -132,10 +132,11 @@ def image_gflop(name):
 
 def main():
     table = pd.read_csv(Path(__file__).with_name("imagenet_step.csv"))
-    coop = table.query("method == 'CoOp' and runs == 1 and form == 'chunks'")
-    per_token = coop["gflop"].iloc[0] / DATASETS["imagenet"].tokens
+    coop, imagenet = table.query("form == 'one piece'"), DATASETS["imagenet"]
+    per_token = coop["gflop"].item() / (imagenet.classes * imagenet.longest)
     stages = yaml.safe_load((Path(__file__).parents[1] / "dvc.yaml").read_text())["stages"]
-    n_stages = sum(len(DATASETS) if "foreach" in stage else 1 for stage in stages.values())
+    n_stages = sum({None: 1, "${datasets}": len(DATASETS)}.get(stage.get("foreach"), 0)
+                   for stage in stages.values() if not stage.get("frozen"))
     print(f"{n_stages} stages a backbone; {per_token:.4f} GFLOP a token and step\n")
 
     print(f"{'training':10} {'runs':>6} {'steps':>10} {'PFLOP':>8} {'hours':>7}")

@@ -27,9 +27,10 @@ from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 # Bytes of activations that are held for the backward pass: more than anything of the pocket suite
-# needs, which therefore runs in one piece, and few enough for a step with 1,000 classes in 3 GB.
-HELD = 3 * 2**29
-CHUNKS = 3  # in HELD; one chunk beyond it is there while its activations are computed again
+# needs, which therefore runs in one piece, and few enough for a step with 1,000 classes in 3 GB,
+# of which a CPU's allocator loses a third between tensors.
+HELD = 5 * 2**28
+CHUNKS = 6  # in HELD; one chunk beyond it is there while its activations are computed again
 # What a block holds of each token, in numbers of its width D: the inputs of both norms, query, keys
 # and values, the MLP's 4 D, with QuickGELU 4 D more. Attention weights make up for what is shared.
 HELD_WIDTHS = 14
