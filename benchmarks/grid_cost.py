@@ -5,7 +5,7 @@
 Eleven datasets, four shifted versions of ImageNet, 1 to 16 shots and base-to-new, three seeds, all
 methods with the papers' epochs, four backbones. Operations of a training step come from
 imagenet_step.csv, those of the image towers are counted here; the rates of a GPU are ASSUMED, see
-below. Studies are left out.
+below. Studies and evaluation are left out.
 """
 
 from pathlib import Path
@@ -21,10 +21,10 @@ from promptstudy.clip import text
 from promptstudy.clip.image_features import encode_images
 from promptstudy.datasets.draws import WHOLE
 
-# ASSUMED of one A100: what it sustains in single precision (peak 19.5 TFLOP/s), which training
-# computes in, and in bfloat16 (peak 312), which features are extracted in; what a step takes at
+# ASSUMED of one A100: what it sustains in single precision (half its peak), which training computes
+# in, and in bfloat16 (a third of its peak), which features are extracted in; what a step takes at
 # least, 3,000 operations being started; and 16 cores that decode.
-TFLOPS_FP32, TFLOPS_BF16, STEP_SECONDS, CORES = 14, 120, 0.015, 16
+TFLOPS_FP32, TFLOPS_BF16, STEP_SECONDS, CORES = 10, 100, 0.015, 16
 # measured on one core of the development machine: reading a JPEG of 500 x 375, and each crop of it
 DECODE_SECONDS, CROP_SECONDS = 0.001, 0.002
 
@@ -45,11 +45,10 @@ class Dataset(NamedTuple):
     longest: int
 
     @property
-    def encoded(self):
-        """Passes through the image tower: of a large dataset the drawn training images alone."""
+    def drawn(self):
+        """Training images that are encoded: of a large dataset those of some draw, at most."""
         drawn = sum(SHOTS) * SEEDS * self.classes
-        train = self.train if self.train <= WHOLE else min(drawn, self.train)
-        return train * (1 + VIEWS) + self.others
+        return self.train if self.train <= WHOLE else min(drawn, self.train)
 
     @property
     def base(self):
@@ -148,9 +147,8 @@ def main():
         print(f"{method:10} {sums[0]:6} {sums[1]:10,} {sums[2]:8.1f} {sums[3]:7.1f}")
     print(f"{'all':10} {total[0]:6} {total[1]:10,} {total[2]:8.1f} {total[3]:7.1f}")
 
-    images = sum(dataset.encoded for dataset in DATASETS.values()) + SHIFTED
-    decoded = images - VIEWS * (images - SHIFTED - sum(d.others for d in DATASETS.values())) \
-        // (1 + VIEWS)
+    decoded = SHIFTED + sum(dataset.drawn + dataset.others for dataset in DATASETS.values())
+    images = decoded + VIEWS * sum(dataset.drawn for dataset in DATASETS.values())
     decoding = (decoded * DECODE_SECONDS + images * CROP_SECONDS) / CORES / 3600
     print(f"\nfeatures: {decoded:,} images, {images:,} with their views; decoding {decoding:.1f} h")
     hours = 0

@@ -6,7 +6,7 @@ CLIP ViT-B/16's text tower with random weights (time and memory do not depend on
 32, on the GPU if there is one. Every case runs in a process of its own; a step is timed (on a CPU
 as the time of one core, which does not depend on what else the machine does), and the operations of
 another are counted, because the counter holds on to tensors. "one piece" holds the activations of
-all classes until the backward pass, as `TextEncoder` does where they are few. Takes about six
+all classes until the backward pass, as `TextEncoder` does where they are few. Takes about seven
 minutes on a CPU, needs 9 GB of memory and writes benchmarks/imagenet_step.csv.
 """
 
