@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from promptstudy.datasets import draws
 from promptstudy.datasets.captions import (
     load_captioned,
     load_captions,
@@ -99,3 +100,14 @@ def test_a_captioned_dataset_has_features_in_the_order_of_its_captions(tiny_suit
         assert all(len(captions[path]) == 2 for path in mine.paths)
         assert torch.equal(mine.labels, torch.arange(len(mine)))
         assert mine.paths == theirs.paths and torch.equal(mine.features, theirs.features)
+
+
+def test_of_a_large_captioned_dataset_all_images_are_encoded(tiny_suite, tiny_backbone, tmp_path,
+                                                             monkeypatch):
+    """To a draw they are all of one class until each is given a class of its own."""
+    monkeypatch.setattr(draws, "WHOLE", 1)
+    params = load_params(tiny_suite / "params.yaml")
+    pack = own_labels(extract(params, "pairs", tiny_backbone, tmp_path))
+    assert pack.train.paths == [item.path for item in load_captioned(params, "pairs").train]
+    drawn, _ = pack.draw(1, 1)
+    assert torch.equal(drawn.sort().values, torch.arange(len(pack.train)))

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from unittest import mock
 
 import ot
 import pytest
@@ -11,6 +12,7 @@ from plain import POCKET, TOKENIZER, difference, plain_features, small_clip
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from promptstudy.clip import text
 from promptstudy.clip.descriptions import DescriptionFeatures, encode_descriptions, shuffled
 from promptstudy.clip.text import TextEncoder
 from promptstudy.methods import dualpt
@@ -320,3 +322,16 @@ def test_a_step_with_four_prompts_costs_little_more_than_four_of_coops():
     method = DuAlPT(encoder, names, DuAlPTVariant(context=context), SCALE, seeds=[1],
                     train_local=local, descriptions=texts)
     assert operations(lambda: method.loss(batch)) < 4.5 * operations(coop.class_features)
+
+
+def test_the_gradient_is_the_same_through_chunks_of_classes(build, batch, monkeypatch):
+    def gradient():
+        method = build()
+        method.loss(batch).sum().backward()
+        return method.contexts.grad
+
+    expected = gradient()
+    monkeypatch.setattr(text, "HELD", 1)
+    with mock.patch.object(text, "checkpoint", side_effect=text.checkpoint) as recomputed:
+        assert difference(gradient(), expected) < 1e-5
+    assert recomputed.called

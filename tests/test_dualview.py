@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from plain import POCKET, TOKENIZER, difference, plain_features, small_clip
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from promptstudy.clip import text
 from promptstudy.clip.descriptions import (
     DescriptionFeatures,
     encode_descriptions,
@@ -312,3 +314,17 @@ def test_a_step_costs_little_more_than_coops():
         variant = DualViewVariant(context=context, augmentation=way)
         method = DualView(encoder, names, variant, SCALE, seeds=[1], hard=hard, support=support)
         assert operations(method) < 1.15 * coop
+
+
+@pytest.mark.parametrize("way", ["gauss", "proto_ctx"])
+def test_the_gradient_is_the_same_through_chunks_of_classes(way, build, batch, monkeypatch):
+    def gradient():
+        method = build(augmentation=way)
+        method.loss(batch).sum().backward()
+        return method.contexts.grad
+
+    expected = gradient()
+    monkeypatch.setattr(text, "HELD", 1)
+    with mock.patch.object(text, "checkpoint", side_effect=text.checkpoint) as recomputed:
+        assert difference(gradient(), expected) < 1e-5
+    assert recomputed.called

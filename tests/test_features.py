@@ -1,25 +1,36 @@
 """Feature packs and their extraction: precision, damage, other origins, interruption."""
 
+import pickle
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
-from conftest import VIT, changed, draw_pictures, save_clip
+from conftest import RESNET, TIMM, VIT, changed, draw_pictures, make_clip, picture, save_clip
+from PIL import Image
 from torch.nn import functional as F
+from torchvision.transforms.functional import pil_to_tensor
 
 from promptstudy import features as module
 from promptstudy.clip.backbone import load_backbone
-from promptstudy.clip.image_features import encode_images, pool_grid, training_view
+from promptstudy.clip.image_features import (
+    encode_images,
+    pool_grid,
+    tower_input,
+    training_crop,
+)
+from promptstudy.datasets import draws
 from promptstudy.datasets.images import image_seed, load_image
 from promptstudy.datasets.packs import FeaturePack, compact, expand
 from promptstudy.datasets.shifts import shifted
-from promptstudy.datasets.splits import DatasetError
+from promptstudy.datasets.splits import DatasetError, Item, few_shot_draw
 from promptstudy.features import build_packs, extract, features, pack_path
 from promptstudy.files import DamagedFile, file_sha256, load_tensors, save_tensors
-from promptstudy.params import DatasetParams, TargetParams, load_params
+from promptstudy.methods import linear_probe
+from promptstudy.params import DatasetParams, FeatureParams, TargetParams, load_params
 
 
 def load(root):
@@ -67,11 +78,11 @@ def test_compact_form_has_a_bound_for_any_vector():
 def test_pack_holds_the_features_of_the_images(pack, tiny_suite, tiny_backbone):
     folder = tiny_suite / "images" / "figures" / "pictures"
     model = tiny_backbone.model
-    view = training_view(model)
+    crop, to_input = training_crop(model), tower_input(model, "cpu")
     for n, (path, digest) in enumerate(zip(pack.train.paths, pack.train.digests, strict=True)):
         image = load_image(folder / path)
-        pictures = [tiny_backbone.preprocess(image),
-                    *(view(image, int(digest[:15], 16) + v) for v in range(2))]
+        views = [pil_to_tensor(crop(image, image_seed(digest) + v)) for v in range(2)]
+        pictures = [tiny_backbone.preprocess(image), *to_input(torch.stack(views))]
         whole, local = encode_images(model, torch.stack(pictures))
         assert cosine_error(pack.train.features[n], whole[0]) < 1e-6
         assert cosine_error(pack.train.local[n], pool_grid(local[:1], 2)[0]) < 1e-4
@@ -122,6 +133,60 @@ def test_no_views(tiny_suite, tiny_backbone, tmp_path):
     params = changed(params, features=params.features.model_copy(update={"views": 0}))
     pack = extract(params, "figures", tiny_backbone, tmp_path)
     assert pack.train.views.shape == (24, 0, 16)
+
+
+def test_only_a_few_images_are_in_memory_at_once(tiny_suite, tiny_backbone, tmp_path, monkeypatch):
+    """Two a process are decoded ahead of the batch at hand, however many a data set or shard has.
+    """
+    params, decoded, encoded, ahead = load(tiny_suite), tmp_path / "decoded", [], []
+    params = changed(params, features=params.features.model_copy(update={"batch_size": 3}))
+    load_one, encode = module.load_image, module._encode_batch
+
+    def counting_load(path):  # in another process, so it is counted in a file
+        with decoded.open("ab") as file:
+            file.write(b".")
+        return load_one(path)
+
+    def counting_encode(model, images, *arguments):
+        ahead.append(decoded.stat().st_size - sum(encoded))
+        encoded.append(len(images))
+        return encode(model, images, *arguments)
+
+    monkeypatch.setattr(module, "load_image", counting_load)
+    monkeypatch.setattr(module, "_encode_batch", counting_encode)
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
+    extract(params, "figures", tiny_backbone, tmp_path / "cache")
+    assert sum(encoded) == decoded.stat().st_size == 48
+    assert max(encoded) == 3 and max(ahead) <= 3 + 2 * 2
+
+
+def test_decoding_processes_can_be_started_in_any_way(tiny_suite, tiny_backbone):
+    """Where processes are not forked, what they work with is pickled."""
+    folder = tiny_suite / "images" / "shapes"
+    item = Item("plain/000.png", 0, "plain")
+    crops = module.Crops([(item, 2)], folder, {item.path: "1f" * 32}, tiny_backbone)
+    assert torch.equal(pickle.loads(pickle.dumps(crops))[0], crops[0])
+    assert crops[0].shape == (3, 3, 32, 32) and crops[0].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("vit_local, vision", [("last", VIT), ("vv", VIT), ("last", RESNET),
+                                               ("last", TIMM)], ids=str)
+def test_a_gpus_bfloat16_and_larger_passes_give_nearly_the_same(vit_local, vision, monkeypatch):
+    model, _ = make_clip(vision)
+    model.train()(torch.randn(8, 3, *[vision["image_size"]] * 2))  # sensible running statistics
+    model.eval().requires_grad_(False)
+    rng, crop = np.random.default_rng(0), training_crop(model)
+    images = torch.stack([torch.stack([pil_to_tensor(crop(image, seed)) for seed in range(4)])
+                          for image in (Image.fromarray(picture("red disc", rng)),
+                                        Image.fromarray(picture("striped", rng)))])
+    settings = FeatureParams(vit_local=vit_local, local_grid=2)
+    monkeypatch.setattr(module, "VIEWS_A_PASS", 4)
+    slow, fast = (module._encode_batch(model, images, settings, tower_input(model, "cpu"), gpu)
+                  for gpu in (False, True))
+    for name, shape in (("features", (2, 16)), ("views", (2, 3, 16)), ("local", (2, 4, 16))):
+        assert fast[name].shape == slow[name].shape == shape
+        assert fast[name].dtype == torch.float32 and not torch.equal(fast[name], slow[name])
+        assert cosine_error(fast[name], slow[name]) < module.TOLERANCE
 
 
 def test_features_that_are_not_finite_are_refused(own_suite, tmp_path):
@@ -175,6 +240,35 @@ def test_a_shift_that_is_programmed_anew_is_computed_again(tiny_suite, tiny_back
     monkeypatch.setattr(module, "file_sha256", lambda path: "another")
     extract(params, "lines", tiny_backbone, tmp_path)
     assert len(calls) == 2
+
+
+# large datasets
+
+
+def test_of_a_large_dataset_the_drawn_images_alone_are_encoded(
+        pack, tiny_suite, tiny_backbone, tmp_path, monkeypatch):
+    """24 training images count as many here; not all are drawn by one and two shots, two seeds."""
+    monkeypatch.setattr(draws, "WHOLE", 23)
+    params = load(tiny_suite)
+    large = extract(params, "figures", tiny_backbone, tmp_path)
+    assert 12 <= len(large.train) < 24 and set(large.train.paths) < set(pack.train.paths)
+    assert (large.val.paths, large.test.paths) == (pack.val.paths, pack.test.paths)
+    for shots in (1, 2):
+        for seed in (1, 2):
+            expected = few_shot_draw(pack.train.labels, pack.val.labels, shots, seed)
+            drawn = large.draw(shots, seed)
+            for split, mine, theirs in zip(("train", "val"), drawn, expected, strict=True):
+                assert ([getattr(large, split).paths[index] for index in mine]
+                        == [getattr(pack, split).paths[index] for index in theirs])
+    large.save(tmp_path / "pack.safetensors")
+    loaded = FeaturePack.load(tmp_path / "pack.safetensors", large.origin)
+    probes, whole_probes = (linear_probe.fit_all(params, p) for p in (loaded, pack))
+    assert all(torch.equal(probes[name], whole_probes[name]) for name in whole_probes)
+    with pytest.raises(DatasetError, match="not with 4 shots and seed 1; make them again"):
+        loaded.draw(4, 1)
+    other = extract(changed(params, seeds=[1, 3]), "figures", tiny_backbone, tmp_path)
+    other.draw(2, 3)
+    assert other.origin["images"] != large.origin["images"]
 
 
 # damage

@@ -8,8 +8,15 @@ import torch
 from conftest import RESNET, TIMM, VIT, make_clip, picture
 from PIL import Image
 from torch.nn import functional as F
+from torchvision.transforms.functional import pil_to_tensor
 
-from promptstudy.clip.image_features import encode_images, pool_grid, training_view
+from promptstudy.clip.image_features import (
+    centre_crop,
+    encode_images,
+    pool_grid,
+    tower_input,
+    training_crop,
+)
 
 TIMM_VIT = {"timm_model_name": "test_vit", "timm_proj": "linear", "image_size": 160}
 TOWERS = {
@@ -148,32 +155,47 @@ def test_pool_grid_averages_cells_row_by_row():
     torch.testing.assert_close(pool_grid(local, 1)[:, 0], local.mean(dim=(1, 2)))
 
 
-def test_training_view_depends_on_the_seed_alone():
+def as_input(model, image):
+    return tower_input(model, "cpu")(pil_to_tensor(image)[None])[0]
+
+
+def test_training_crop_depends_on_the_seed_alone():
     model, _ = make_clip(VIT)
     image = Image.fromarray(picture("red disc", np.random.default_rng(0)))
-    view = training_view(model)
+    crop = training_crop(model)
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    first = view(image, 7)
+    first = crop(image, 7)
     assert torch.equal(torch.rand(3), expected)  # the caller's random numbers are left alone
-    assert first.shape == (3, 32, 32)
-    assert torch.equal(view(image, 7), first)
-    assert not torch.equal(view(image, 8), first)
+    assert first.size == (32, 32)
+    assert crop(image, 7) == first
+    assert crop(image, 8) != first
 
 
-def test_training_view_is_open_clips_transform_with_coops_scale_and_flip():
+def test_training_crop_is_open_clips_transform_with_coops_scale_and_flip():
     model, _ = make_clip(VIT)
     config = open_clip.get_model_preprocess_cfg(model)
     transform = open_clip.image_transform(
         config["size"], is_train=True, mean=config["mean"], std=config["std"],
         aug_cfg=open_clip.AugmentationCfg(scale=(0.08, 1.0)))
     image = Image.fromarray(picture("red disc", np.random.default_rng(0)))
-    view, flips = training_view(model), 0
+    crop, flips = training_crop(model), 0
     for seed in range(40):
         torch.manual_seed(seed)
         expected = transform(image)
-        flip = not torch.equal(view(image, seed), expected)
+        view = as_input(model, crop(image, seed))
+        flip = not torch.equal(view, expected)
         flips += flip
-        assert torch.equal(view(image, seed), expected.flip(-1) if flip else expected)
+        assert torch.equal(view, expected.flip(-1) if flip else expected)
     assert 10 < flips < 30
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+def test_centre_crop_as_input_is_the_test_transform(mode):
+    model, _ = make_clip(VIT)
+    config = open_clip.get_model_preprocess_cfg(model)
+    transform = open_clip.image_transform(config["size"], is_train=False, mean=config["mean"],
+                                          std=config["std"], resize_mode=mode)
+    image = Image.fromarray(picture("checked", np.random.default_rng(0)))
+    assert torch.equal(as_input(model, centre_crop(transform)(image)), transform(image))

@@ -7,6 +7,7 @@ import torch
 from plain import TOKENIZER, difference, plain_features, small_clip
 from torch.nn import functional as F
 
+from promptstudy.clip import text
 from promptstudy.clip.text import TextEncoder
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.kgcoop import KgCoOp
@@ -160,3 +161,15 @@ def test_only_the_contexts_learn(encoder, hard):
     for method in (kgcoop(encoder, hard, 1.0), prograd(encoder, hard, 1.0)):
         learned = [name for name, p in method.named_parameters() if p.requires_grad]
         assert learned == ["contexts"]
+
+
+def test_prograds_two_gradients_pass_through_chunks_that_are_computed_again(
+        encoder, hard, batch, monkeypatch):
+    def gradient():
+        method = prograd(encoder, hard, weight=1)
+        method.loss(batch).sum().backward()
+        return method.contexts.grad
+
+    expected = gradient()
+    monkeypatch.setattr(text, "HELD", 1)
+    assert difference(gradient(), expected) < 1e-5

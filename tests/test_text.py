@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import weakref
 from pathlib import Path
 from unittest import mock
 
@@ -9,6 +10,7 @@ import open_clip
 import pytest
 import torch
 from open_clip.hf_model import HFTextEncoder
+from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from plain import (
     POCKET,
     TOKENIZER,
@@ -21,9 +23,12 @@ from plain import (
 )
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig
 
+from promptstudy.clip import text
 from promptstudy.clip.prompts import PromptLayout
 from promptstudy.clip.text import TextEncoder
 from promptstudy.params import ContextParams
@@ -200,3 +205,122 @@ def test_a_training_step_needs_ten_times_fewer_operations_than_the_plain_form(to
                        plain_prompts(model, names, contexts[0], "end"))
     fast = operations(copy.deepcopy(encoder).to("meta"), layout(contexts))
     assert plain > 10 * fast
+
+
+# many classes
+
+MANY = [" ".join(["word"] * (1 + i % 7)) for i in range(40)]
+FORMS = [{}, {"class_specific": True}, {"position": "middle"}, {"position": "front"}]
+
+
+def step(encoder, context, runs, names=MANY):
+    """Return features, the contexts' gradient and the operations of forward and of backward."""
+    layout = PromptLayout(encoder, names, context)
+    shape = (runs, *([len(names)] if context.class_specific else []), context.n_ctx, encoder.width)
+    generator = torch.Generator().manual_seed(0)
+    draw = functools.partial(torch.randn, generator=generator,
+                             dtype=encoder.positional_embedding.dtype)
+    contexts = draw(shape).requires_grad_()
+    with FlopCounterMode(display=False) as counter:
+        features = encoder(*layout(contexts))
+        forward = counter.get_total_flops()
+        (features * draw(features.shape)).sum().backward()
+    return features.detach(), contexts.grad, forward, counter.get_total_flops() - forward
+
+
+@pytest.mark.parametrize("held", [1, 10**6, 2 * 10**6])  # nothing, a part, most
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_chunks_of_classes_give_the_same_features_and_gradients(form, runs, held, monkeypatch):
+    encoder = TextEncoder(small_clip(layers=3, quick_gelu=True), TOKENIZER).double()
+    context = ContextParams(n_ctx=4, **form)
+    features, gradient, *_ = step(encoder, context, runs)
+    monkeypatch.setattr(text, "HELD", held)
+    with mock.patch.object(text, "checkpoint", side_effect=text.checkpoint) as recomputed:
+        chunked, chunked_gradient, *_ = step(encoder, context, runs)
+    assert recomputed.called
+    assert difference(chunked, features) < 1e-13
+    assert difference(chunked_gradient, gradient) < 1e-13
+
+
+def test_chunks_without_gradients(tiny, monkeypatch):
+    encoder = TextEncoder(tiny, TOKENIZER)
+    expected = encoder.encode_text(SENTENCES)
+    monkeypatch.setattr(text, "HELD", 1)
+    assert difference(encoder.encode_text(SENTENCES), expected) < 1e-6
+
+
+def test_only_what_cannot_be_held_is_computed_again(monkeypatch):
+    """Of names of one length nothing is saved by sorting, so that every operation counts."""
+    encoder, context = TextEncoder(small_clip(layers=3), TOKENIZER), ContextParams(n_ctx=4)
+    names = ["word"] * 40
+    _, _, forward, backward = step(encoder, context, 1, names)
+    for held, again in ((1, 1), (0.5, 0.5), (0.75, 0.25)):
+        # 40 names are 120 tokens
+        monkeypatch.setattr(text, "HELD", held * 120 * 14 * 32 * 3 * 4 if held < 1 else 1)
+        _, _, chunked, chunked_backward = step(encoder, context, 1, names)
+        assert chunked == forward  # the prefix, too, is run once
+        assert chunked_backward == pytest.approx(backward + again * forward, rel=0.1)
+
+
+def test_chunks_are_of_like_length(monkeypatch):
+    """Names of 1 to 7 words, padded to the longest, are 7 + 2 tokens; here hardly more than 4 + 2.
+    """
+    encoder, context = TextEncoder(small_clip(layers=3), TOKENIZER), ContextParams(n_ctx=4)
+    _, _, forward, _ = step(encoder, context, 1)
+    monkeypatch.setattr(text, "HELD", 1)
+    _, _, chunked, _ = step(encoder, context, 1)
+    assert chunked < 0.75 * forward
+
+
+def test_nothing_of_the_pocket_suite_is_divided(pocket):
+    """Its largest step and its largest batch of descriptions run in one piece, bit for bit."""
+    encoder = copy.deepcopy(TextEncoder(pocket, TOKENIZER)).to("meta")
+    end = torch.full((100,), 24)
+    with mock.patch.object(encoder, "_run_in_chunks", side_effect=AssertionError):
+        for runs, prefix, suffix in ((6, 17, 8), (3, 1, 25)):  # two prompts, class-specific ones
+            encoder(torch.empty(runs, prefix, 256, device="meta"),
+                    torch.empty(runs, 100, suffix, 256, device="meta"), end.clamp(max=suffix - 1))
+        encoder(torch.empty(1, 1, 256, device="meta"),
+                torch.empty(1, 256, 76, 256, device="meta"), torch.full((256,), 75))
+
+
+class Live(TorchDispatchMode):
+    """Counts the bytes of all tensors that are there at once (`peak`), on the meta device, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.peak = {}, 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        given, made = ([leaf.untyped_storage() for leaf in tree_leaves(tree)
+                        if isinstance(leaf, torch.Tensor)] for tree in ((args, kwargs), result))
+        known = {storage._cdata for storage in given} | self.sizes.keys()
+        for storage in made:
+            if storage._cdata not in known:
+                self.sizes[storage._cdata] = storage.nbytes()
+                weakref.finalize(storage, self.sizes.pop, storage._cdata)
+        self.peak = max(self.peak, sum(self.sizes.values()))
+        return result
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+@pytest.mark.parametrize("form", FORMS[:3], ids=str)
+def test_a_step_with_imagenets_classes_needs_three_gigabytes(form, runs, monkeypatch):
+    """Counted with a sixth of ViT-B/16's twelve layers, and so with a sixth of what may be held."""
+    encoder = TextEncoder(small_clip(512, width=512, heads=8, layers=2, quick_gelu=True), TOKENIZER)
+    layout = PromptLayout(encoder, IMAGENET_CLASSNAMES, ContextParams(**form))
+    shape = (1, *([1000] if "class_specific" in form else []), 16, 512)
+    prefix, suffix, end = layout(torch.zeros(shape))
+    prefix, suffix = (tensor.expand(runs, *tensor.shape[1:]).to("meta").requires_grad_()
+                      for tensor in (prefix, suffix))
+    encoder = copy.deepcopy(encoder).to("meta")
+    held = (1 + 1 / text.CHUNKS) * text.HELD
+    monkeypatch.setattr(text, "HELD", text.HELD // 6)
+    with Live() as live:
+        encoder(prefix, suffix, end).sum().backward()
+    whatever_the_layers = 1.5 * suffix.nbytes + 40e6
+    assert live.peak < held / 6 + whatever_the_layers  # in one piece two to five times as much
+    the_rest = 3 * suffix.nbytes  # at most, for the suffixes themselves, contexts and momentum
+    assert held + whatever_the_layers + the_rest < 3e9

@@ -3,19 +3,28 @@
 import os
 import shutil
 import warnings
-from collections import defaultdict, deque
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 
 import torch
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
 from .clip.backbone import load_backbone
-from .clip.image_features import encode_images, pool_grid, training_view
+from .clip.image_features import (
+    centre_crop,
+    encode_images,
+    pool_grid,
+    tower_input,
+    training_crop,
+)
 from .datasets import shifts
 from .datasets.captions import load_captioned
+from .datasets.draws import drawn_only
 from .datasets.images import check_images, image_seed, load_image
 from .datasets.packs import FeaturePack, compact, images_sha256, listing, pack_path
 from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset, shift_of
@@ -25,6 +34,7 @@ from .files import DamagedFile, file_sha256, json_sha256, load_tensors, save_ten
 # libraries decode and resize to slightly other pixels
 TOLERANCE = 1e-3
 SHARD = 256  # images that are encoded between two writes: what an interruption can cost
+VIEWS_A_PASS = 512  # through the image tower on a GPU
 
 
 @dataclass(frozen=True)
@@ -100,18 +110,22 @@ def class_names(params, name):
 def extract(params, name, backbone, cache):
     """Return the `FeaturePack` of dataset `name`, computed from its images.
 
-    Every image is checked first. Images are then encoded in batches and stored below `cache` in
-    shards: after an interruption the next call goes on at the next shard and gives the same pack
-    to the last bit. The finished pack is kept as `cache/<name>.safetensors`, the shards are
-    removed, and later calls return it while images, image tower and settings are the same. View v
-    of a training image depends on its content and v alone. Another `features.batch_size` gives
-    the same features up to rounding. Raises `DatasetError` for a dataset or images that cannot be
-    used.
+    Of a large dataset's training images only those are used that the suite draws (see
+    `drawn_only`). Every image is checked first. Images are then encoded in batches and stored
+    below `cache` in shards: after an interruption the next call goes on at the next shard and gives
+    the same pack to the last bit. The finished pack is kept as `cache/<name>.safetensors`, the
+    shards are removed, and later calls return it while images, image tower and settings are the
+    same. View v of a training image depends on its content and v alone. Another
+    `features.batch_size` gives the same features up to rounding, a GPU up to bfloat16's. Raises
+    `DatasetError` for a dataset or images that cannot be used.
     """
-    load = load_captioned if name in params.captioned else load_dataset
-    dataset, folder = load(params, name), image_folder(params, name)
+    if name in params.captioned:  # every image is a class of its own, so all are drawn
+        dataset, draws = load_captioned(params, name), {}
+    else:
+        dataset, draws = drawn_only(load_dataset(params, name), params)
+    folder = image_folder(params, name)
     digests = check_images(dataset, folder)
-    listed = listing(dataset, digests)
+    listed = listing(dataset, digests) | draws
     origin = _settings(params, name, backbone) | {
         "backbone": backbone.name, "class_names": dataset.class_names,
         "images": images_sha256(listed)}
@@ -153,37 +167,73 @@ def _settings(params, name, backbone):
 def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
     """Encode all images, or a shift of them, shard by shard; return `{"train.features": ..., ...}`.
     """
-    view = training_view(backbone.model)
-
-    def load(item, n_views):
-        image = load_image(folder / item.path)
-        seed = image_seed(digests[item.path])
-        if shift:
-            image = shifts.shifted(image, shift, seed)
-        return [backbone.preprocess(image), *(view(image, seed + v) for v in range(n_views))]
-
+    plan = [(split, items, shards / f"{split}-{number:05d}.safetensors") for split in SPLITS
+            for number, items in enumerate(_chunks(getattr(dataset, split), SHARD))]
+    finished = {path: _stored(path, key) for _, _, path in plan}
+    crops = Crops([(item, settings.views if split == "train" else 0) for split, items, path in plan
+                   if finished[path] is None for item in items], folder, digests, backbone,
+                  shift)
+    # its own generator, because the loader would draw from the global one
+    crops = iter(DataLoader(crops, batch_size=None, num_workers=os.cpu_count(),
+                            generator=torch.Generator()))
     parts = defaultdict(list)
-    total = sum(len(getattr(dataset, split)) for split in SPLITS)
-    with tqdm(desc=f"extract {dataset.name}", total=total, unit="image", leave=False) as progress:
-        for split in SPLITS:
-            load_one = partial(load, n_views=settings.views if split == "train" else 0)
-            for number, items in enumerate(_chunks(getattr(dataset, split), SHARD)):
-                path = shards / f"{split}-{number:05d}.safetensors"
-                shard = _stored(path, key)
-                if shard is None:
-                    encoded = []
-                    for images in _loaded(_chunks(items, settings.batch_size), load_one):
-                        encoded.append(_encode_batch(backbone.model, images, settings))
-                        progress.update(len(images))
-                    shard = _joined(encoded)
-                    save_tensors(path, shard, key)
-                else:
-                    progress.update(len(items))
-                parts[split].append(shard)
+    with (_on_gpu(backbone.model.visual) as device,
+          tqdm(desc=f"extract {dataset.name}", total=sum(len(items) for _, items, _ in plan),
+               unit="image", leave=False) as progress):
+        gpu, to_input = device.type == "cuda", tower_input(backbone.model, device)
+        for split, items, path in plan:
+            shard = finished.pop(path)
+            if shard is None:
+                encoded = []
+                for batch in _chunks(items, settings.batch_size):
+                    images = _batch(crops, len(batch), device)
+                    encoded.append(_encode_batch(backbone.model, images, settings, to_input, gpu))
+                    progress.update(len(batch))
+                shard = _stored_form(_joined(encoded))
+                save_tensors(path, shard, key)
+            else:
+                progress.update(len(items))
+            parts[split].append(shard)
     some = next(parts[split][0] for split in SPLITS if parts[split])
     nothing = {part: tensor[:0] for part, tensor in some.items()}
     return {f"{split}.{part}": tensor for split in SPLITS
             for part, tensor in _joined(parts[split] or [nothing]).items()}
+
+
+class Crops:
+    """What the tower sees of each image: it and V views, uint8 [1 + V, 3, H, W].
+
+    entries: (item, V) of every image; with `shift` it is of a shifted version. A data set for
+    torch's `DataLoader`, whose processes decode while the tower works, each at most two images
+    ahead, however many views an image has.
+    """
+
+    def __init__(self, entries, folder, digests, backbone, shift=None):
+        self.entries, self.folder, self.digests, self.shift = entries, folder, digests, shift
+        self.crop, self.view = centre_crop(backbone.preprocess), training_crop(backbone.model)
+
+    def __len__(self):
+        return len(self.entries)
+
+    def __getitem__(self, index):
+        item, n_views = self.entries[index]
+        image, seed = load_image(self.folder / item.path), image_seed(self.digests[item.path])
+        if self.shift:
+            image = shifts.shifted(image, self.shift, seed)
+        crops = [self.crop(image), *(self.view(image, seed + v) for v in range(n_views))]
+        return torch.stack([pil_to_tensor(crop) for crop in crops])
+
+
+@contextmanager
+def _on_gpu(tower):
+    """Move the tower to the GPU, if there is one, for a while; yield the device it is on."""
+    before = next(tower.parameters()).device
+    device = torch.device("cuda") if torch.cuda.is_available() else before
+    tower.to(device)
+    try:
+        yield device
+    finally:
+        tower.to(before)
 
 
 def _chunks(items, size):
@@ -202,31 +252,38 @@ def _stored(path, key):
         return None
 
 
-def _loaded(batches, load):
-    """Yield each batch as a list of loaded images; the next is read while the caller works."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        coming = deque()
-        for batch in batches:
-            coming.append(pool.map(load, batch))
-            if len(coming) > 1:
-                yield list(coming.popleft())
-        for rest in coming:
-            yield list(rest)
+def _batch(crops, count, device):
+    """Return the next images and their views [count, 1 + V, 3, H, W] on their way to the device."""
+    crops = list(islice(crops, count))
+    # a GPU fetches from pinned memory by itself, while the next batch is put together
+    batch = torch.empty(count, *crops[0].shape, dtype=torch.uint8,
+                        pin_memory=device.type == "cuda")
+    return torch.stack(crops, out=batch).to(device, non_blocking=True)
 
 
-def _encode_batch(model, images, settings):
-    """Return the stored form of a batch: `images` holds, for each image, it and its views."""
-    device = next(model.parameters()).device
-    # one call for the images and one for each view, so that calls are of one size; channels last
-    # makes convolutions on a CPU a third faster
-    batches = [torch.stack(batch).to(device, memory_format=torch.channels_last)
-               for batch in zip(*images, strict=True)]
-    encoded = [encode_images(model, batch, settings.vit_local) for batch in batches]
-    features, local = (tensor.cpu() for tensor in encoded[0])
-    views = torch.stack([view.cpu() for view, _ in encoded], dim=1)[:, 1:]
-    stored = {"features": features.half()}
-    stored["local"], stored["local_scale"] = compact(pool_grid(local, settings.local_grid))
-    stored["views"], stored["views_scale"] = compact(views)
+def _encode_batch(model, images, settings, to_input, gpu):
+    """Return global, local and views' features of a batch, without waiting for a GPU.
+
+    A GPU computes in bfloat16 and takes many views at once; a CPU takes a batch of each view after
+    another, so that calls are of one size.
+    """
+    count = len(images)
+    views = images[:, 1:].transpose(0, 1).flatten(0, 1)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=gpu):
+        features, local = encode_images(model, to_input(images[:, 0]), settings.vit_local)
+        seen = [encode_images(model, to_input(part))[0]
+                for part in _chunks(views, VIEWS_A_PASS if gpu else count)]
+    seen = torch.cat([features, *seen]).unflatten(0, (-1, count)).transpose(0, 1)[:, 1:]
+    return {"features": features.float(), "views": seen.float(),
+            "local": pool_grid(local.float(), settings.local_grid)}
+
+
+def _stored_form(encoded):
+    """Return the encoded images of a shard as they are stored."""
+    encoded = {name: tensor.cpu() for name, tensor in encoded.items()}
+    stored = {"features": encoded["features"].half()}
+    for name in ("local", "views"):
+        stored[name], stored[f"{name}_scale"] = compact(encoded[name])
     if not all(tensor.isfinite().all() for tensor in stored.values()):
         raise ValueError("the image tower gives features that are not finite; its weights or its "
                          "normalisation do not fit")

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .datasets.splits import base_and_new, few_shot_draw
+from .datasets.splits import base_and_new
 from .files import DamagedFile, json_sha256, load_tensors, save_tensors
 from .params import Setting
 
@@ -250,8 +250,7 @@ def training_draws(params, pack, setting):
     Base-to-new draws over all classes and then keeps the base ones, so that its images are those
     of the few-shot run with the same seed.
     """
-    draws = torch.stack([few_shot_draw(pack.train.labels, pack.val.labels, setting.shots, seed)[0]
-                         for seed in params.seeds])
+    draws = torch.stack([pack.draw(setting.shots, seed)[0] for seed in params.seeds])
     names = pack.class_names
     if setting.protocol == "base_to_new":
         base, _ = base_and_new(len(names))

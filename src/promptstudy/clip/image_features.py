@@ -1,7 +1,7 @@
 """Global and local image features of a frozen CLIP, for every stock open_clip image tower."""
 
 import copy
-import threading
+import functools
 
 import open_clip
 import torch
@@ -9,11 +9,8 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from torch.nn import functional as F
-from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms import Compose, InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
-
-# torchvision draws crops from torch's one global generator, and views are made in threads
-_draw = threading.Lock()
 
 
 @torch.no_grad()
@@ -45,26 +42,42 @@ def pool_grid(local, n):
     return pooled.flatten(2).transpose(1, 2)
 
 
-def training_view(model):
-    """Return `f(image, seed)`: CoOp's training transform of a PIL image to [3, H, W].
+def centre_crop(preprocess):
+    """Return `f(image)`: a PIL image resized and cropped as by open_clip's test transform."""
+    *steps, _, _ = preprocess.transforms  # the last two make a normalised tensor of it
+    return Compose(steps)
 
-    A random resized crop (scale 0.08 to 1, bicubic), a random horizontal flip, then the model's
-    own normalisation and size. The same seed gives the same view.
+
+def training_crop(model):
+    """Return `f(image, seed)`: a PIL image resized and cropped as by CoOp's training transform.
+
+    A random resized crop (scale 0.08 to 1, bicubic) and a random horizontal flip. The same seed
+    gives the same crop.
+    """
+    size = open_clip.get_model_preprocess_cfg(model)["size"]
+    return functools.partial(_random_crop, [size, size] if isinstance(size, int) else list(size))
+
+
+def _random_crop(size, image, seed):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        crop = RandomResizedCrop.get_params(image, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+        flip = torch.rand(()) < 0.5
+    image = TF.resized_crop(image, *crop, size, InterpolationMode.BICUBIC)
+    return TF.hflip(image) if flip else image
+
+
+def tower_input(model, device):
+    """Return `f(pixels)`, the image tower's input of cropped images, uint8 [B, 3, H, W].
+
+    It is what the last two steps of open_clip's transforms make of them, on the device.
     """
     config = open_clip.get_model_preprocess_cfg(model)
-    size = config["size"]
-    size = [size, size] if isinstance(size, int) else list(size)
-
-    def view(image, seed):
-        with _draw, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            crop = RandomResizedCrop.get_params(image, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
-            flip = torch.rand(()) < 0.5
-        image = TF.resized_crop(image, *crop, size, InterpolationMode.BICUBIC)
-        image = TF.hflip(image) if flip else image
-        return TF.normalize(TF.to_tensor(image), config["mean"], config["std"])
-
-    return view
+    mean, std = (torch.tensor(config[name], device=device)[:, None, None]
+                 for name in ("mean", "std"))
+    # channels last makes convolutions on a CPU a third faster
+    return lambda pixels: pixels.float().div_(255).sub_(mean).div_(std).contiguous(
+        memory_format=torch.channels_last)
 
 
 def _vision_transformer(tower, images):

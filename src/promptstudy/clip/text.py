@@ -10,13 +10,30 @@ four things that the usual code computes can be left out without changing the re
 4. nothing is needed for the frozen weights' gradients (they are never computed).
 
 A leading run axis R lets many trainings share one pass: each run has its own prefix.
+
+Where the activations of all classes would be too many to hold until the backward pass (as of
+ImageNet's 1,000), the classes run in chunks of like length. Activations are held up to a bound;
+those of further chunks are computed again in the backward pass, from the same prefix (gradient
+checkpointing, Chen et al., 2016). Features and gradients are the same up to rounding.
 """
+
+import functools
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
+
+# Bytes of activations that are held for the backward pass: more than anything of the pocket suite
+# needs, which therefore runs in one piece, and few enough for a step with 1,000 classes in 3 GB,
+# of which a CPU's allocator loses a third between tensors.
+HELD = 5 * 2**28
+CHUNKS = 6  # in HELD; one chunk beyond it is there while its activations are computed again
+# What a block holds of each token, in numbers of its width D: the inputs of both norms, query, keys
+# and values, the MLP's 4 D, with QuickGELU 4 D more. Attention weights make up for what is shared.
+HELD_WIDTHS = 14
 
 
 class TextEncoder(nn.Module):
@@ -69,24 +86,55 @@ class TextEncoder(nn.Module):
         if start + length > self.context_length:
             raise ValueError(f"a prompt of {start + length} tokens does not fit the text tower's "
                              f"{self.context_length}; use fewer context vectors or shorter names")
-        prefix = (prefix + self.positional_embedding[:start]).unsqueeze(1)  # [R, 1, P, D]
-        suffix = suffix + self.positional_embedding[start:start + length]
-        sees_prefix = suffix.new_ones(start, start, dtype=torch.bool).tril()
+        shared = self._run_prefix(prefix + self.positional_embedding[:start])
+        token = HELD_WIDTHS * self.width * len(self.blocks) * suffix.element_size() * runs
+        if classes * length * token <= HELD:
+            return self._run_suffix(suffix, end, shared)
+        return self._run_in_chunks(suffix, end, shared, HELD / token)
+
+    def _run_prefix(self, hidden):
+        """Return every block's keys and values of the embedded prefix [R, P, D]."""
+        hidden = hidden.unsqueeze(1)  # [R, 1, P, D]
+        sees = hidden.new_ones(*[hidden.shape[2]] * 2, dtype=torch.bool).tril()
+        shared = []
+        for block in self.blocks[:-1]:
+            query, *own = _heads(block, hidden)
+            hidden = _finish(block, hidden, _attend(query, own, None, sees))
+            shared.append(own)
+        return [*shared, _heads(self.blocks[-1], hidden, "kv")]
+
+    def _run_suffix(self, suffix, end, shared):
+        """Return the features [R, C, d] of embedded suffixes after a prefix that was run."""
+        runs, classes, length, _ = suffix.shape
+        start = shared[0][0].shape[-2]
+        hidden = suffix + self.positional_embedding[start:start + length]
         sees = suffix.new_ones(length, start + length, dtype=torch.bool).tril(diagonal=start)
+        for block, before in zip(self.blocks[:-1], shared[:-1], strict=True):
+            query, *own = _heads(block, hidden)
+            hidden = _finish(block, hidden, _attend(query, own, before, sees))
 
-        *blocks, last = self.blocks
-        for block in blocks:
-            query, *shared = _heads(block, prefix)
-            prefix = _finish(block, prefix, _attend(query, shared, None, sees_prefix))
-            query, *own = _heads(block, suffix)
-            suffix = _finish(block, suffix, _attend(query, own, shared, sees))
+        last = self.blocks[-1]
+        own = _heads(last, hidden, "kv")
+        row = hidden[:, torch.arange(classes, device=end.device), end].unsqueeze(2)  # [R, C, 1, D]
+        mixed = _attend(*_heads(last, row, "q"), own, shared[-1], sees[end].unsqueeze(1))
+        return self._project(self.ln_final(_finish(last, row, mixed).squeeze(2)))
 
-        shared = _heads(last, prefix, "kv")
-        own = _heads(last, suffix, "kv")
-        row = suffix[:, torch.arange(classes, device=end.device), end].unsqueeze(2)  # [R, C, 1, D]
-        mixed = _attend(*_heads(last, row, "q"), own, shared, sees[end].unsqueeze(1))
-        row = _finish(last, row, mixed).squeeze(2)
-        return self._project(self.ln_final(row))
+    def _run_in_chunks(self, suffix, end, shared, most):
+        """Do as `_run_suffix`, but hold the activations of `most` tokens a run and of one chunk.
+
+        Most names are short and a few are long, so chunks are of like length.
+        """
+        run = functools.partial(self._run_suffix, shared=shared)
+        order = end.argsort(stable=True)
+        sizes = _chunk_sizes(end[order] + 1, most / CHUNKS)
+        features, held = [], 0
+        for chunk, ends in zip(suffix[:, order].split(sizes, dim=1), end[order].split(sizes),
+                               strict=True):
+            longest = ends[-1].item() + 1
+            held += len(ends) * longest
+            features.append(run(chunk[:, :, :longest], ends) if held <= most else checkpoint(
+                run, chunk[:, :, :longest], ends, use_reentrant=False, preserve_rng_state=False))
+        return torch.cat(features, dim=1)[:, order.argsort()]
 
     @torch.no_grad()
     def encode_text(self, texts, batch_size=256, progress=None):
@@ -139,6 +187,16 @@ def _check_causal(tower):
         reason = "its blocks are not open_clip's ResidualAttentionBlock"
     if reason:
         raise NotImplementedError(f"this text tower cannot be used for prompt learning: {reason}")
+
+
+def _chunk_sizes(lengths, most):
+    """Return how many classes of sorted `lengths` [C] make a chunk each: of about `most` tokens.
+
+    Lengths within a chunk differ by less than 1 : 1.42, so that few tokens are padding.
+    """
+    alike = (2 * lengths.log2()).round()
+    part = (lengths.cumsum(dim=0) - lengths).div(most, rounding_mode="floor")
+    return torch.stack([alike, part]).unique_consecutive(dim=1, return_counts=True)[1].tolist()
 
 
 def _heads(block, hidden, which="qkv"):

@@ -16,7 +16,7 @@ from functools import cached_property
 import torch
 
 from ..files import load_tensors, save_tensors, tensors_sha256
-from .splits import SPLITS
+from .splits import SPLITS, DatasetError, few_shot_draw
 
 
 class PackSplit:
@@ -66,6 +66,22 @@ class FeaturePack:
         self.origin = origin
         self.class_names = origin["class_names"]
         self.train, self.val, self.test = (PackSplit(tensors, split) for split in SPLITS)
+
+    def draw(self, shots, seed):
+        """Return the training and validation images of one few-shot run, as two index tensors.
+
+        They are those of `few_shot_draw` among all images of the dataset, whether the pack has all
+        training images or only what the suite draws. Raises `DatasetError` for another draw.
+        """
+        if not any(name.startswith("draw.") for name in self._tensors):
+            return few_shot_draw(self.train.labels, self.val.labels, shots, seed)
+        try:
+            return tuple(self._tensors[f"draw.{shots}.{seed}.{split}"] for split in SPLITS[:2])
+        except KeyError:
+            raise DatasetError(
+                f"the features of {self.origin['dataset']} are those of the images that the suite "
+                f"drew when they were made, not with {shots} shots and seed {seed}; make them "
+                f"again (`dvc repro -f features@{self.origin['dataset']}`)") from None
 
     def save(self, path):
         """Write the pack to one safetensors file, whole or not at all."""

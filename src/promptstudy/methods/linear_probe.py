@@ -10,8 +10,6 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from ..datasets.splits import few_shot_draw
-
 COARSE = (1e6, 1e4, 1e2, 1, 1e-2, 1e-4, 1e-6)
 HALVINGS = 8
 
@@ -60,7 +58,7 @@ def fit_all(params, pack, progress=None):
     tensors = {}
     runs = [(shots, seed) for shots in params.shots for seed in params.seeds]
     for shots, seed in tqdm(runs, desc=progress, disable=progress is None):
-        train, val = few_shot_draw(pack.train.labels, pack.val.labels, shots, seed)
+        train, val = pack.draw(shots, seed)
         weight, bias, c = fit_linear_probe(
             pack.train.features[train], pack.train.labels[train],
             pack.val.features[val], pack.val.labels[val], len(pack.class_names))

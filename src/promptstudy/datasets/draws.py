@@ -1,0 +1,31 @@
+"""Of a large dataset's training images only those are encoded that some run of the suite draws.
+
+ImageNet has 1.28 million training images; 16 shots and fewer, drawn with three seeds, are 7 % of
+them. The draws are made among all images first, and go with those that remain.
+"""
+
+import torch
+
+from .splits import few_shot_draw
+
+WHOLE = 10_000  # a dataset with no more training images than this keeps them all
+
+
+def drawn_only(dataset, params):
+    """Return `(dataset, draws)`: a `Dataset` whose training images some run draws, if it is large.
+
+    draws: `{"draw.SHOTS.SEED.train": indices, "draw.SHOTS.SEED.val": indices}` into what remains,
+    for every number of shots and every seed of the suite; empty for a dataset that stays whole.
+    """
+    if len(dataset.train) <= WHOLE:
+        return dataset, {}
+    train, val = ([item.label for item in items] for items in (dataset.train, dataset.val))
+    shots = {*params.shots, params.base_to_new_shots}
+    shots.update(*(block.study_shots for block in params.methods.values()))
+    runs = {(n, seed): few_shot_draw(train, val, n, seed) for n in shots for seed in params.seeds}
+    kept = torch.cat([images for images, _ in runs.values()]).unique()
+    draws = {}
+    for (n, seed), (images, val_images) in runs.items():
+        draws[f"draw.{n}.{seed}.train"] = torch.searchsorted(kept, images)
+        draws[f"draw.{n}.{seed}.val"] = val_images
+    return dataset._replace(train=[dataset.train[index] for index in kept.tolist()]), draws
