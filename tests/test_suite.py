@@ -81,6 +81,8 @@ def project(own_suite):
     """A project as git has it: the tiny suite's with its results, and params-paper.yaml."""
     for name in ("params-paper.yaml", "dvc.yaml"):
         shutil.copy(PROJECT / name, own_suite)
+    shutil.copy(PROJECT / "llm" / "queries-paper.yaml", own_suite / "llm")
+    shutil.copytree(PROJECT / "notebooks", own_suite / "notebooks")
     (own_suite / ".dvc").mkdir()
     shutil.copy(PROJECT / ".dvc" / "config", own_suite / ".dvc")
     (own_suite / "reports").mkdir()
