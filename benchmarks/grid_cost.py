@@ -2,10 +2,10 @@
 
     python benchmarks/grid_cost.py
 
-Eleven datasets, four shifted versions of ImageNet, 1 to 16 shots and base-to-new, three seeds, all
-methods with the papers' epochs, four backbones. Operations of a training step come from
-imagenet_step.csv, those of the image towers are counted here; the rates of a GPU are ASSUMED, see
-below. Studies and evaluation are left out.
+Every setting that `params-paper.yaml` trains, with its own epochs, on four backbones: 1 to 16 shots
+of eleven datasets, base-to-new, what is trained on ImageNet to be tested elsewhere, the studies.
+Operations of a training step come from imagenet_step.csv, those of the image towers are counted
+here; the rates of a GPU are ASSUMED, see below. Evaluation is left out.
 """
 
 from pathlib import Path
@@ -20,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from promptstudy.clip import text
 from promptstudy.clip.image_features import encode_images
 from promptstudy.datasets.draws import WHOLE
+from promptstudy.params import load_params
+from promptstudy.training import count_steps, plan, schedule_of
 
 # ASSUMED of one A100: what it sustains in single precision (half its peak), which training computes
 # in, and in bfloat16 (a third of its peak), which features are extracted in; what a step takes at
@@ -27,9 +29,8 @@ from promptstudy.datasets.draws import WHOLE
 TFLOPS_FP32, TFLOPS_BF16, STEP_SECONDS, CORES = 10, 100, 0.015, 16
 CROP_SECONDS = 0.0033  # of one core for a crop of 500 x 375 pixels, decoding shared: extraction.csv
 
-SEEDS, SHOTS, VIEWS, BATCH = 3, (1, 2, 4, 8, 16), 16, 32
-COOP_EPOCHS, OUR_EPOCHS = {1: 50, 2: 100, 4: 100, 8: 200, 16: 200}, dict.fromkeys(SHOTS, 50)
-IMAGENET_EPOCHS = 50
+PAPER = load_params(Path(__file__).parents[1] / "params-paper.yaml")
+SEEDS, VIEWS = len(PAPER.seeds), PAPER.features.views
 WIDTH, BLOCKS, DIM = 512, 12, 512  # the text tower of all four backbones; RN50's DIM is 1024
 BACKBONES = ("RN50-quickgelu", "RN101-quickgelu", "ViT-B-32-quickgelu", "ViT-B-16-quickgelu")
 
@@ -46,7 +47,7 @@ class Dataset(NamedTuple):
     @property
     def drawn(self):
         """Training images that are encoded: of a large dataset those of some draw, at most."""
-        drawn = sum(SHOTS) * SEEDS * self.classes
+        drawn = sum(PAPER.shots) * SEEDS * self.classes
         return self.train if self.train <= WHOLE else min(drawn, self.train)
 
     @property
@@ -68,25 +69,7 @@ DATASETS = {  # class names as in CoOp's code, with "." and the end of text
     "eurosat": Dataset(10, 13_500, 13_500, 44, 6),
     "ucf101": Dataset(101, 7639, 5681, 414, 7)}
 SHIFTED = 10_000 + 50_889 + 7_500 + 30_000  # test images of ImageNetV2, -Sketch, -A and -R
-
-
-class Method(NamedTuple):
-    """How a method trains: prompts per class, epochs, images in a batch, passes of a step."""
-
-    prompts: int
-    epochs: dict
-    batch: int = BATCH
-    passes: float = 2  # forward and backward
-    few_shot: bool = True
-
-
-METHODS = {
-    "coop": Method(1, COOP_EPOCHS),
-    "dualpt": Method(4, OUR_EPOCHS),
-    "dualview": Method(1, OUR_EPOCHS),
-    "aape": Method(0, OUR_EPOCHS),  # it does not train through the text tower
-    "kgcoop": Method(1, {16: 100}, batch=128, few_shot=False),
-    "prograd": Method(1, COOP_EPOCHS, passes=3, few_shot=False)}
+METHODS = ("coop", "dualpt", "dualview", "aape", "kgcoop", "prograd")
 
 
 def text_gflop(dataset, runs, per_token, passes):
@@ -101,17 +84,19 @@ def text_gflop(dataset, runs, per_token, passes):
 
 def training(name, method, per_token):
     """Return (runs, steps, PFLOP, hours) of everything that a method trains on a dataset."""
-    dataset = DATASETS[name]
-    settings = [(shots, dataset) for shots in SHOTS if method.few_shot] + [(16, dataset.base)]
+    settings = plan(PAPER, method, name)
     steps = flop = seconds = 0
-    for shots, part in settings:
-        images = min(part.classes * shots, dataset.train)
-        epochs = IMAGENET_EPOCHS if name == "imagenet" else method.epochs[shots]
-        count = epochs * max(1, images // method.batch)
-        if method.prompts:
-            step = 1e9 * text_gflop(part, SEEDS * method.prompts, per_token, method.passes)
-        else:  # every pair of image and class goes through a layer of DIM x DIM
-            step = 3 * 2 * DIM**2 * SEEDS * method.batch * part.classes
+    for setting in settings:
+        part = DATASETS[name].base if setting.protocol == "base_to_new" else DATASETS[name]
+        schedule = schedule_of(PAPER, method, name, setting)
+        images = min(part.classes * setting.shots, part.train)
+        count = count_steps(schedule, setting.shots, images)
+        if method == "aape":  # no text; every pair of image and class goes through DIM x DIM
+            step = 3 * 2 * DIM**2 * SEEDS * schedule.batch_size * part.classes
+        else:
+            runs = SEEDS * getattr(setting.variant, "n_prompts", 1)
+            passes = 3 if method == "prograd" else 2  # it has two gradients
+            step = 1e9 * text_gflop(part, runs, per_token, passes)
         steps, flop = steps + count, flop + count * step
         seconds += count * max(STEP_SECONDS, step / (TFLOPS_FP32 * 1e12))
     return len(settings) * SEEDS, steps, flop / 1e15, seconds / 3600
@@ -139,8 +124,8 @@ def main():
 
     print(f"{'training':10} {'runs':>6} {'steps':>10} {'PFLOP':>8} {'hours':>7}")
     total = [0, 0, 0, 0]
-    for method, how in METHODS.items():
-        columns = zip(*(training(name, how, per_token) for name in DATASETS), strict=True)
+    for method in METHODS:
+        columns = zip(*(training(name, method, per_token) for name in DATASETS), strict=True)
         sums = [sum(column) for column in columns]
         total = [a + b for a, b in zip(total, sums, strict=True)]
         print(f"{method:10} {sums[0]:6} {sums[1]:10,} {sums[2]:8.1f} {sums[3]:7.1f}")

@@ -61,7 +61,6 @@ datasets:
 transfer:
   source: shapes
   shots: 2
-  max_steps: null
   domain: {lines: {shift: sketch}, photos: {images: photos}}
   per_class: 1
 captioned:

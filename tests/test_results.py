@@ -306,7 +306,7 @@ def test_claims_about_other_datasets_and_shifts_follow_the_numbers(suite):
         assert verdicts[claim] == "does not hold"
 
 
-def test_a_shorter_context_is_compared_where_both_had_all_steps(suite):
+def test_a_shorter_context_is_compared_with_the_few_shot_one(suite):
     frame = made_up(suite)
     ours = (frame["protocol"] == "domain") & (frame["method"] == "coop")
     frame = pd.concat([frame, frame[ours].assign(variant="M16", value=frame["value"] - 5)])
@@ -314,8 +314,6 @@ def test_a_shorter_context_is_compared_where_both_had_all_steps(suite):
     claim = "CoOp with a shorter context is more robust to shifts"
     found = list(_domain(frame, params))[-1]
     assert found == (claim, "mean of the shifts: M=4 25.0 ± 0.5, M=16 20.0 ± 0.5", "holds")
-    bounded = changed(params, transfer=params.transfer.model_copy(update={"max_steps": 75}))
-    assert claim not in [found[0] for found in _domain(frame, bounded)]
     assert claim not in [found[0] for found in _domain(frame, suite)]  # M = 4 is all there is
 
 

@@ -178,7 +178,7 @@ def _domain(frame, params):
            listing("aape", "zero_shot", "coop"),
            _ahead([(mean.loc["aape"], mean.loc[other]) for other in ("zero_shot", "coop")]))
     short, long = params.coop.base_to_new, params.coop.few_shot
-    if params.transfer.max_steps is None and short.n_ctx < long.n_ctx:  # both had all steps
+    if short.n_ctx < long.n_ctx:
         of_coop = _over_runs(transfer_runs(frame, "domain").loc["coop"]["mean"], by="variant")
         pair = [of_coop.loc[context.label] for context in (short, long)]
         yield ("CoOp with a shorter context is more robust to shifts",

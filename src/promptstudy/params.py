@@ -93,8 +93,6 @@ class TransferParams(Block):
 
     source: str = Field(description="the dataset that they are trained on")
     shots: Positive = 16
-    max_steps: Positive | None = Field(
-        None, description="in place of every schedule's bound on steps; null: that one")
     domain: dict[str, TargetParams] = Field({}, description="shifted versions of the source")
     per_class: Positive | None = Field(
         None, description="how many test images of each class are shifted; null: all")
@@ -128,8 +126,8 @@ class Schedule(Block):
     epochs_on: dict[str, Positive] = Field(
         {}, description="dataset: its number of epochs instead, for every shot count")
     max_steps: Positive | None = Field(
-        None, description="where the epochs are more steps than this, there are fewer epochs (as "
-                          "CoOp trains fewer on ImageNet); null: as many as `epochs` says")
+        None, description="where the epochs are more steps than this, there are fewer epochs, but "
+                          "one more than warm up; null: as many as `epochs` says")
     batch_size: Positive = 32
     lr: Annotated[float, Field(gt=0)] = 0.002
     base_to_new_lr: Annotated[float, Field(gt=0)] | None = Field(

@@ -75,8 +75,6 @@ def schedule_of(params, method, dataset, setting):
         changes["epochs"] = dict.fromkeys(schedule.epochs, schedule.epochs_on[dataset])
     if setting.protocol in ("base_to_new", "transfer") and schedule.base_to_new_lr:
         changes["lr"] = schedule.base_to_new_lr
-    if setting.protocol == "transfer" and params.transfer.max_steps is not None:
-        changes["max_steps"] = params.transfer.max_steps
     return schedule.model_copy(update=changes)
 
 
@@ -92,7 +90,7 @@ def origin(params, method, pack, backbone, texts=None):
               "image_fingerprint": backbone.image_fingerprint,
               "text_fingerprint": backbone.text_fingerprint}
     if pack.origin["dataset"] == params.transfer.source:
-        record["transfer"] = [params.transfer.shots, params.transfer.max_steps]
+        record["transfer"] = params.transfer.shots
     return record if texts is None else {**record, "texts": json_sha256(texts)}
 
 
@@ -118,11 +116,15 @@ def epoch_batches(n_images, batch_size, generator):
 
 
 def count_epochs(schedule, shots, n_images):
-    """Return how many epochs a setting trains for: those of its shots, within `max_steps`."""
+    """Return how many epochs a setting trains for: those of its shots, within `max_steps`.
+
+    Warm-up teaches nothing, so one epoch follows it, however many steps that is.
+    """
     epochs = schedule.epochs[shots]
     if schedule.max_steps is not None:
         steps_per_epoch = max(1, n_images // schedule.batch_size)
-        epochs = min(epochs, max(1, schedule.max_steps // steps_per_epoch))
+        at_least = schedule.warmup_epochs + 1
+        epochs = min(epochs, max(at_least, schedule.max_steps // steps_per_epoch))
     return epochs
 
 
