@@ -1,12 +1,12 @@
 """A file server on the loopback address that misbehaves as it is told to."""
 
 import re
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from local_server import LocalServer, QuietHandler
 
 
-class FileServer:
+class FileServer(LocalServer):
     """Serves `files`, {path: bytes}, with ranges; a context manager.
 
     `script(number of the request, path)` returns what goes wrong: None for nothing, or a dict of
@@ -18,10 +18,10 @@ class FileServer:
     def __init__(self, files, script=lambda number, path: None):
         self.files, self.script, self.requests = files, script, []
 
-    def __enter__(self):
+    def handler(self):
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self):
                 wanted = self.headers.get("Range")
                 server.requests.append((self.path, wanted))
@@ -47,20 +47,4 @@ class FileServer:
                 self.end_headers()
                 self.wfile.write(content[:do.get("cut", len(content))])
 
-            def log_message(self, *_):
-                pass
-
-            def handle(self):
-                try:
-                    super().handle()
-                except ConnectionError:  # the client gave up, as it may
-                    pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        return Handler

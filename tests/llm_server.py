@@ -3,7 +3,8 @@
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from local_server import LocalServer, QuietHandler
 
 
 def completion(text, finish_reason="stop", **message):
@@ -20,7 +21,7 @@ def describes(question):
     return completion(f"It looks like the answer to {question.removesuffix('?').lower()}.")
 
 
-class Server:
+class Server(LocalServer):
     """Answers `POST /v1/chat/completions`; a context manager.
 
     `script` is called with `(number of the request, question)` and returns what to do: None for a
@@ -32,10 +33,10 @@ class Server:
         self.script, self.requests, self.lock = script, [], threading.Lock()
         self.under_way = self.most_under_way = 0
 
-    def __enter__(self):
+    def handler(self):
         server = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 with server.lock:
@@ -60,20 +61,4 @@ class Server:
                 self.end_headers()
                 self.wfile.write(content[:do.get("cut", len(content))])
 
-            def log_message(self, *_):
-                pass
-
-            def handle(self):
-                try:
-                    super().handle()
-                except ConnectionError:  # the client gave up, as it should
-                    pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        return Handler

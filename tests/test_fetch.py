@@ -10,6 +10,7 @@ import tarfile
 import time
 import zipfile
 from collections import namedtuple
+from contextlib import ExitStack
 from pathlib import Path
 
 import miniature
@@ -301,13 +302,12 @@ DIRECT = [name for name, pieces in PIECES.items()  # CoOp's split files are not 
 @pytest.fixture
 def offline(tmp_path, monkeypatch):
     """`start(names, script)` serves miniature datasets and points their pieces to the server."""
-    servers, made = [], tmp_path / "made"
+    made = tmp_path / "made"
     made.mkdir()
 
     def start(*names, script=lambda *_: None):
         files, pieces = {}, {}
-        server = FileServer(files, script).__enter__()
-        servers.append(server)
+        server = servers.enter_context(FileServer(files, script))
         for name in names:
             folder = miniature.build(made, name)
             pieces[name] = []
@@ -323,9 +323,8 @@ def offline(tmp_path, monkeypatch):
             monkeypatch.setitem(PIECES, name, pieces[name])
         return server
 
-    yield start
-    for server in servers:
-        server.__exit__()
+    with ExitStack() as servers:
+        yield start
 
 
 @pytest.mark.parametrize("name", DIRECT)

@@ -29,7 +29,7 @@ def suite(own_suite, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
     def params(server, **settings):
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
         loaded = load_params(own_suite / "params.yaml")
         return changed(loaded, llm=loaded.llm.model_copy(update=settings))
 
@@ -247,5 +247,5 @@ def command(suite, server, *arguments):
     """Start a command of the package on a suite."""
     return subprocess.Popen(
         [sys.executable, "-m", "promptstudy", "--params", suite / "params.yaml", *arguments],
-        env={**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": KEY}, text=True,
+        env={**os.environ, "OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": KEY}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
