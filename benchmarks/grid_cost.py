@@ -36,13 +36,12 @@ BACKBONES = ("RN50-quickgelu", "RN101-quickgelu", "ViT-B-32-quickgelu", "ViT-B-1
 
 
 class Dataset(NamedTuple):
-    """Numbers of images, and of tokens after the prefix: of all class names, of the longest."""
+    """Numbers of classes, of images, and of the tokens of all class names."""
 
     classes: int
     train: int
     others: int  # val and test
     tokens: int
-    longest: int
 
     @property
     def drawn(self):
@@ -56,18 +55,19 @@ class Dataset(NamedTuple):
         return self._replace(classes=-(-self.classes // 2), tokens=self.tokens / 2)
 
 
+LONGEST = 13  # tokens of ImageNet's longest class name, to which "one piece" pads all
 DATASETS = {  # class names as in CoOp's code, with "." and the end of text
-    "imagenet": Dataset(1000, 1_277_167, 54_000, 4165, 13),
-    "caltech101": Dataset(100, 4128, 4114, 347, 5),
-    "oxford_pets": Dataset(37, 2944, 4405, 154, 6),
-    "stanford_cars": Dataset(196, 6509, 9676, 2065, 18),
-    "oxford_flowers": Dataset(102, 4093, 4096, 463, 8),
-    "food101": Dataset(101, 50_500, 50_500, 421, 8),
-    "fgvc_aircraft": Dataset(100, 3334, 6666, 724, 10),
-    "sun397": Dataset(397, 15_880, 23_820, 1580, 7),
-    "dtd": Dataset(47, 2820, 2820, 186, 5),
-    "eurosat": Dataset(10, 13_500, 13_500, 44, 6),
-    "ucf101": Dataset(101, 7639, 5681, 414, 7)}
+    "imagenet": Dataset(1000, 1_277_167, 54_000, 4165),
+    "caltech101": Dataset(100, 4128, 4114, 347),
+    "oxford_pets": Dataset(37, 2944, 4405, 154),
+    "stanford_cars": Dataset(196, 6509, 9676, 2065),
+    "oxford_flowers": Dataset(102, 4093, 4096, 463),
+    "food101": Dataset(101, 50_500, 50_500, 421),
+    "fgvc_aircraft": Dataset(100, 3334, 6666, 724),
+    "sun397": Dataset(397, 15_880, 23_820, 1580),
+    "dtd": Dataset(47, 2820, 2820, 186),
+    "eurosat": Dataset(10, 13_500, 13_500, 44),
+    "ucf101": Dataset(101, 7639, 5681, 414)}
 SHIFTED = 10_000 + 50_889 + 7_500 + 30_000  # test images of ImageNetV2, -Sketch, -A and -R
 METHODS = ("coop", "dualpt", "dualview", "aape", "kgcoop", "prograd")
 
@@ -75,9 +75,6 @@ METHODS = ("coop", "dualpt", "dualview", "aape", "kgcoop", "prograd")
 def text_gflop(dataset, runs, per_token, passes):
     """Return GFLOP of a step through the text tower, as `TextEncoder` runs it."""
     token_bytes = runs * text.HELD_WIDTHS * WIDTH * BLOCKS * 4
-    padded = dataset.classes * dataset.longest
-    if padded * token_bytes <= text.HELD:
-        return runs * padded * per_token * passes / 2
     again = max(0, 1 - text.HELD / (dataset.tokens * token_bytes))  # share computed again
     return runs * dataset.tokens * per_token * (passes + again) / 2
 
@@ -116,7 +113,7 @@ def image_gflop(name):
 def main():
     table = pd.read_csv(Path(__file__).with_name("imagenet_step.csv"))
     coop, imagenet = table.query("form == 'one piece'"), DATASETS["imagenet"]
-    per_token = coop["gflop"].item() / (imagenet.classes * imagenet.longest)
+    per_token = coop["gflop"].item() / (imagenet.classes * LONGEST)
     stages = yaml.safe_load((Path(__file__).parents[1] / "dvc.yaml").read_text())["stages"]
     n_stages = sum({None: 1, "${datasets}": len(DATASETS)}.get(stage.get("foreach"), 0)
                    for stage in stages.values() if not stage.get("frozen"))

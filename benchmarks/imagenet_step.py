@@ -5,9 +5,9 @@
 CLIP ViT-B/16's text tower with random weights (time and memory do not depend on them), batches of
 32, on the GPU if there is one. Every case runs in a process of its own; a step is timed (on a CPU
 as the time of one core, which does not depend on what else the machine does), and the operations of
-another are counted, because the counter holds on to tensors. "one piece" holds the activations of
-all classes until the backward pass, as `TextEncoder` does where they are few. Takes about seven
-minutes on a CPU, needs 9 GB of memory and writes benchmarks/imagenet_step.csv.
+another are counted, because the counter holds on to tensors. "one piece" pads all classes to the
+longest and holds their activations until the backward pass. Takes about seven minutes on a CPU,
+needs 9 GB of memory and writes benchmarks/imagenet_step.csv.
 """
 
 import re
@@ -97,7 +97,7 @@ def measure(name, runs, form):
     del model.visual
     encoder = text.TextEncoder(model.to(DEVICE), open_clip.get_tokenizer(MODEL))
     if form == "one piece":
-        text.HELD = float("inf")
+        text.HELD = text.PADDING = float("inf")
     method = build(name, encoder, runs)
     optimizer = torch.optim.SGD(method.parameters(), lr=0.002, momentum=0.9)
     labels = torch.randint(len(IMAGENET_CLASSNAMES), (runs, BATCH), device=DEVICE)

@@ -195,7 +195,8 @@ def test_a_training_step_needs_ten_times_fewer_operations_than_the_plain_form(to
     shapes_only = copy.deepcopy(model).to("meta")  # counts operations without doing them
 
     def operations(encode, prompts):
-        prompts = [tensor.to("meta") for tensor in prompts]
+        prompts = [tensor.to("meta") if tensor.is_floating_point() else tensor
+                   for tensor in prompts]  # where the ends are must be known
         prompts[0].requires_grad_()
         with FlopCounterMode(display=False) as counter:
             encode(*prompts).sum().backward()
@@ -234,6 +235,7 @@ def step(encoder, context, runs, names=MANY):
 def test_chunks_of_classes_give_the_same_features_and_gradients(form, runs, held, monkeypatch):
     encoder = TextEncoder(small_clip(layers=3, quick_gelu=True), TOKENIZER).double()
     context = ContextParams(n_ctx=4, **form)
+    monkeypatch.setattr(text, "PADDING", float("inf"))  # in one piece
     features, gradient, *_ = step(encoder, context, runs)
     monkeypatch.setattr(text, "HELD", held)
     with mock.patch.object(text, "checkpoint", side_effect=text.checkpoint) as recomputed:
@@ -267,22 +269,39 @@ def test_chunks_are_of_like_length(monkeypatch):
     """Names of 1 to 7 words, padded to the longest, are 7 + 2 tokens; here hardly more than 4 + 2.
     """
     encoder, context = TextEncoder(small_clip(layers=3), TOKENIZER), ContextParams(n_ctx=4)
+    monkeypatch.setattr(text, "PADDING", float("inf"))
     _, _, forward, _ = step(encoder, context, 1)
     monkeypatch.setattr(text, "HELD", 1)
     _, _, chunked, _ = step(encoder, context, 1)
     assert chunked < 0.75 * forward
 
 
-def test_nothing_of_the_pocket_suite_is_divided(pocket):
-    """Its largest step and its largest batch of descriptions run in one piece, bit for bit."""
+def test_nothing_of_the_pocket_suite_is_computed_again(pocket):
+    """Its largest step and its largest batch of descriptions are held as a whole."""
     encoder = copy.deepcopy(TextEncoder(pocket, TOKENIZER)).to("meta")
-    end = torch.full((100,), 24)
-    with mock.patch.object(encoder, "_run_in_chunks", side_effect=AssertionError):
+    with mock.patch.object(text, "checkpoint", side_effect=AssertionError):
         for runs, prefix, suffix in ((6, 17, 8), (3, 1, 25)):  # two prompts, class-specific ones
-            encoder(torch.empty(runs, prefix, 256, device="meta"),
-                    torch.empty(runs, 100, suffix, 256, device="meta"), end.clamp(max=suffix - 1))
+            for end in (torch.full((100,), suffix - 1), torch.arange(100) % suffix):
+                encoder(torch.empty(runs, prefix, 256, device="meta"),
+                        torch.empty(runs, 100, suffix, 256, device="meta"), end)
         encoder(torch.empty(1, 1, 256, device="meta"),
                 torch.empty(1, 256, 76, 256, device="meta"), torch.full((256,), 75))
+
+
+def test_padding_that_is_worth_it_is_left_out(monkeypatch):
+    """Names of one and of seven words, padded, are 7 + 2 tokens each; half of them need three."""
+    encoder, context = TextEncoder(small_clip(layers=3), TOKENIZER), ContextParams(n_ctx=4)
+    few, many = (["word", "one two three four five six seven"] * count for count in (8, 9))
+    assert len(few) // 2 * 6 < text.PADDING <= 2 * len(many) // 2 * 6
+    with mock.patch.object(encoder, "_run_in_chunks", wraps=encoder._run_in_chunks) as chunks:
+        step(encoder, context, 1, few)
+        assert not chunks.called
+        *expected, forward, _ = step(encoder, context, 2, many)
+        assert chunks.called
+    monkeypatch.setattr(text, "PADDING", float("inf"))
+    *padded, as_many, _ = step(encoder, context, 2, many)
+    assert forward < 0.7 * as_many
+    assert all(difference(a, b) < 1e-6 for a, b in zip(expected, padded, strict=True))
 
 
 class Live(TorchDispatchMode):

@@ -1,20 +1,21 @@
 """The frozen text tower, run on no more tokens than the result depends on.
 
 A CLIP text feature is the hidden state at the end-of-text (EOT) token of a *causal* transformer, so
-four things that the usual code computes can be left out without changing the result:
+five things that the usual code computes can be left out without changing the result:
 
 1. tokens after EOT cannot influence it: sequences are cut there;
 2. a prefix shared by all classes, `[SOS] + context`, has the same hidden states for every class at
    every layer: it is run once, and each class's suffix attends to the prefix's keys and values;
 3. in the last block only the EOT row is needed;
-4. nothing is needed for the frozen weights' gradients (they are never computed).
+4. nothing is needed for the frozen weights' gradients (they are never computed);
+5. classes run in chunks of like length, so that few of their tokens are padding.
 
 A leading run axis R lets many trainings share one pass: each run has its own prefix.
 
 Where the activations of all classes would be too many to hold until the backward pass (as of
-ImageNet's 1,000), the classes run in chunks of like length. Activations are held up to a bound;
-those of further chunks are computed again in the backward pass, from the same prefix (gradient
-checkpointing, Chen et al., 2016). Features and gradients are the same up to rounding.
+ImageNet's 1,000), they are held up to a bound; those of further chunks are computed again in the
+backward pass, from the same prefix (gradient checkpointing, Chen et al., 2016). Features and
+gradients are the same up to rounding.
 """
 
 import functools
@@ -26,9 +27,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
+# So many tokens of padding are not worth a chunk more: few classes run in one piece.
+PADDING = 100
 # Bytes of activations that are held for the backward pass: more than anything of the pocket suite
-# needs, which therefore runs in one piece, and few enough for a step with 1,000 classes in 3 GB,
-# of which a CPU's allocator loses a third between tensors.
+# needs, and few enough for a step with 1,000 classes in 3 GB, of which a CPU's allocator loses a
+# third between tensors.
 HELD = 5 * 2**28
 CHUNKS = 6  # in HELD; one chunk beyond it is there while its activations are computed again
 # What a block holds of each token, in numbers of its width D: the inputs of both norms, query, keys
@@ -88,7 +91,8 @@ class TextEncoder(nn.Module):
                              f"{self.context_length}; use fewer context vectors or shorter names")
         shared = self._run_prefix(prefix + self.positional_embedding[:start])
         token = HELD_WIDTHS * self.width * len(self.blocks) * suffix.element_size() * runs
-        if classes * length * token <= HELD:
+        padding = runs * (classes * length - (end + 1).sum().item())
+        if padding < PADDING and classes * length * token <= HELD:
             return self._run_suffix(suffix, end, shared)
         return self._run_in_chunks(suffix, end, shared, HELD / token)
 
@@ -120,9 +124,9 @@ class TextEncoder(nn.Module):
         return self._project(self.ln_final(_finish(last, row, mixed).squeeze(2)))
 
     def _run_in_chunks(self, suffix, end, shared, most):
-        """Do as `_run_suffix`, but hold the activations of `most` tokens a run and of one chunk.
+        """Do as `_run_suffix`, in chunks: most names are short and a few are long.
 
-        Most names are short and a few are long, so chunks are of like length.
+        The activations of `most` tokens a run are held, and of one chunk beyond them.
         """
         run = functools.partial(self._run_suffix, shared=shared)
         order = end.argsort(stable=True)

@@ -1,0 +1,53 @@
+"""How much faster CoOp's settings are trained side by side on a processor's cores than in turn.
+
+    python benchmarks/side_by_side.py
+
+Trains every setting of Caltech-101's plan both ways, in at most 100 steps each, and says what
+became of the parameters. Needs the features stage (`dvc repro features`); about a minute and a half
+on two cores.
+"""
+
+import time
+from unittest import mock
+
+import torch
+
+from promptstudy import training
+from promptstudy.clip.backbone import load_backbone
+from promptstudy.clip.text import TextEncoder
+from promptstudy.datasets.packs import FeaturePack
+from promptstudy.methods.coop import CoOp
+from promptstudy.params import load_params
+
+DATASET, STEPS = "caltech101", 100
+
+
+def main():
+    params = load_params()
+    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
+    encoder = TextEncoder(backbone.model, backbone.tokenizer)
+    pack = FeaturePack.load(params.artefact("features", DATASET))
+
+    def learn(setting):
+        draws, names = training.training_draws(params, pack, setting)
+        method = CoOp(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds)
+        schedule = training.schedule_of(params, "coop", DATASET, setting)
+        schedule = schedule.model_copy(update={"max_steps": STEPS})
+        training.train(method, pack.train, draws, schedule, setting.shots, params.seeds)
+        return method.contexts.detach()
+
+    settings = training.plan(params, "coop", DATASET)
+    took, learned = {}, {}
+    for way, at_once in (("in turn", 1), ("side by side", training.AT_ONCE)):
+        with mock.patch.object(training, "AT_ONCE", at_once):
+            start = time.perf_counter()
+            learned[way] = training.side_by_side(learn, settings, torch.device("cpu"))
+        took[way] = time.perf_counter() - start
+        print(f"{len(settings)} settings {way}: {took[way]:.1f} s", flush=True)
+    apart = max((a - b).abs().max().item() for a, b in zip(*learned.values(), strict=True))
+    faster = took["in turn"] / took["side by side"]
+    print(f"{faster:.2f} times faster; contexts differ by {apart:.1e} at most")
+
+
+if __name__ == "__main__":
+    main()
