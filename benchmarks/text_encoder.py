@@ -2,13 +2,13 @@
 
     python benchmarks/text_encoder.py
 
-Takes about two and a half minutes. On 2 cores:
+Takes two minutes. On 2 cores:
 
     tower   classes  plain s    cut          shared prefix   features  gradients  runs
-    RN50         37     3.29    3.4 ( 3.3)      9.4 (11.4)        6e-07     7e-07    1.18
-    RN50        100    11.97    4.7 ( 3.3)     15.6 (11.9)        6e-07     1e-06    1.08
-    pocket       37     0.30    3.1 ( 3.4)      9.9 (13.9)        7e-07     5e-07    1.25
-    pocket      100     0.80    3.3 ( 3.4)     13.4 (14.4)        6e-07     7e-07    1.11
+    RN50         37     2.68    3.4 ( 3.3)      9.9 (11.4)        6e-07     7e-07    1.24
+    RN50        100     8.61    3.9 ( 3.3)     14.7 (15.8)        6e-07     9e-07    1.18
+    pocket       37     0.26    3.2 ( 3.4)     10.5 (13.9)        7e-07     5e-07    1.25
+    pocket      100     0.68    3.2 ( 3.4)     10.9 (19.0)        6e-07     9e-07    1.43
 """
 
 import sys
