@@ -76,22 +76,29 @@ def download(url, path, digest, space=0):
 def unpack(archive, folder):
     """Unpack a tar or zip archive into `folder`, which must not exist yet.
 
-    Raises `FetchError` for one that is damaged or would write outside the folder.
+    Raises `FetchError` for one that is damaged, would write outside the folder, or holds anything
+    but files and folders.
     """
+    def check(name):
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise FetchError(f"{archive} would write outside its folder ({name!r}); do not use it")
+
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as file:
                 for name in file.namelist():
-                    if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                        raise FetchError(f"{archive} would write outside its folder ({name!r}); "
-                                         "nothing of it was unpacked")
+                    check(name)
                 file.extractall(folder)
-        elif not hasattr(tarfile, "data_filter"):
-            raise FetchError(f"{archive} is only unpacked by Python 3.11.4 or newer, which guards "
-                             "against paths that lead out of it; unpack it by hand")
-        else:
-            with tarfile.open(archive) as file:
-                file.extractall(folder, filter="data")
+            return
+        with tarfile.open(archive) as file:
+            # the same guard once more, which Python has from 3.11.4 on
+            file.extraction_filter = getattr(tarfile, "data_filter", None)
+            for member in file:  # one by one: a large archive is read once
+                check(member.name)
+                if not (member.isreg() or member.isdir()):
+                    raise FetchError(f"{archive} cannot be unpacked: {member.name!r} is neither a "
+                                     "file nor a folder")
+                file.extract(member, folder, set_attrs=False)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
         raise FetchError(f"{archive} cannot be unpacked: {error}") from None
 
