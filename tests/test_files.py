@@ -5,9 +5,9 @@ import os
 import stat
 
 import pytest
+import safetensors.torch
 import torch
 
-from promptstudy import files
 from promptstudy.files import (
     DamagedFile,
     file_sha256,
@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(stored, monkeypatch):
         path.write_bytes(b"begun")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files, "save_file", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_tensors(stored, {"weight": torch.zeros(2)}, {})
     assert same(load_tensors(stored)[0], tensors())
@@ -112,8 +112,7 @@ def test_every_truncated_file_is_noticed(stored):
 
 
 def test_a_file_that_was_not_written_here_is_refused(stored):
-    from safetensors.torch import save_file
-    save_file(tensors(), stored)
+    safetensors.torch.save_file(tensors(), stored)
     with pytest.raises(DamagedFile, match="SHA-256"):
         load_tensors(stored)
     stored.write_bytes(b"no tensors at all, but text that is long enough")

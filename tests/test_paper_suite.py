@@ -75,6 +75,7 @@ def test_paper_suite_runs_end_to_end(project, tmp_path, monkeypatch):  # noqa: F
     save_clip(folder / "data" / "clip", VIT)
     monkeypatch.setattr(papermill, "execute_notebook", executed_here)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("PROMPTSTUDY_PARAMS", "")  # set by every notebook's command; undone after it
     plt.switch_backend("agg")
     for command in commands(folder):
         python, *arguments = shlex.split(command)
