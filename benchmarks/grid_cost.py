@@ -69,7 +69,6 @@ DATASETS = {  # class names as in CoOp's code, with "." and the end of text
     "eurosat": Dataset(10, 13_500, 13_500, 44),
     "ucf101": Dataset(101, 7639, 5681, 414)}
 SHIFTED = 10_000 + 50_889 + 7_500 + 30_000  # test images of ImageNetV2, -Sketch, -A and -R
-METHODS = ("coop", "dualpt", "dualview", "aape", "kgcoop", "prograd")
 
 
 def text_gflop(dataset, runs, per_token, passes):
@@ -121,7 +120,7 @@ def main():
 
     print(f"{'training':10} {'runs':>6} {'steps':>10} {'PFLOP':>8} {'hours':>7}")
     total = [0, 0, 0, 0]
-    for method in METHODS:
+    for method in PAPER.methods:
         columns = zip(*(training(name, method, per_token) for name in DATASETS), strict=True)
         sums = [sum(column) for column in columns]
         total = [a + b for a, b in zip(total, sums, strict=True)]
