@@ -10,7 +10,8 @@ from open_clip import factory, pretrained
 from safetensors.torch import save_file
 
 from promptstudy.clip.backbone import load_backbone
-from promptstudy.files import DamagedFile, file_sha256
+from promptstudy.errors import DamagedFile
+from promptstudy.files import file_sha256
 
 CONFIG = {"embed_dim": 24,
           "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16,

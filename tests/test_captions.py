@@ -12,7 +12,7 @@ from promptstudy.datasets.captions import (
     own_labels,
     read_captions,
 )
-from promptstudy.datasets.splits import DatasetError
+from promptstudy.errors import DatasetError
 from promptstudy.features import extract
 from promptstudy.params import load_params
 

@@ -13,13 +13,14 @@ from conftest import CLASSES, SHARED, changed, draw_pictures, picture
 from PIL import Image
 
 from promptstudy.datasets.images import check_images, load_image
-from promptstudy.datasets.items import SPLIT_SEED, SPLITS, DatasetError
+from promptstudy.datasets.items import SPLIT_SEED, SPLITS
 from promptstudy.datasets.splits import (
     base_and_new,
     few_shot_draw,
     image_folder,
     load_dataset,
 )
+from promptstudy.errors import DatasetError
 from promptstudy.params import DatasetParams, TargetParams, load_params
 
 OFFICIAL = sorted((SHARED / "splits").glob("split_zhou_*.json"))

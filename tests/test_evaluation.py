@@ -10,9 +10,10 @@ from conftest import changed, dualview_builder
 
 from promptstudy.clip.descriptions import encode_descriptions, hand_crafted_texts
 from promptstudy.datasets.captions import load_captions, own_labels
+from promptstudy.errors import DamagedFile
 from promptstudy.evaluation import Comparison, Evaluation, quarters, top1, typicality
 from promptstudy.features import extract
-from promptstudy.files import DamagedFile, load_tensors, save_tensors
+from promptstudy.files import load_tensors, save_tensors
 from promptstudy.methods.aape_retrieval import Retriever
 from promptstudy.methods.augmentation import Support, image_prototypes
 from promptstudy.methods.coop import CoOp

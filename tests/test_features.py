@@ -26,9 +26,10 @@ from promptstudy.datasets import draws
 from promptstudy.datasets.images import image_seed, load_image
 from promptstudy.datasets.packs import FeaturePack, compact, expand
 from promptstudy.datasets.shifts import shifted
-from promptstudy.datasets.splits import DatasetError, Item, few_shot_draw
+from promptstudy.datasets.splits import Item, few_shot_draw
+from promptstudy.errors import DamagedFile, DatasetError
 from promptstudy.features import build_packs, extract, features, pack_path
-from promptstudy.files import DamagedFile, file_sha256, load_tensors, save_tensors
+from promptstudy.files import file_sha256, load_tensors, save_tensors
 from promptstudy.methods import linear_probe
 from promptstudy.params import DatasetParams, FeatureParams, TargetParams, load_params
 

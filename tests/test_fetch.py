@@ -21,9 +21,10 @@ from make_golden import GOLDEN
 from torchvision import datasets
 
 from promptstudy.datasets import fetch as fetching
-from promptstudy.datasets.fetch import FetchError, download, fetch, unpack
+from promptstudy.datasets.fetch import download, fetch, unpack
 from promptstudy.datasets.layouts import LAYOUTS
 from promptstudy.datasets.sources import PIECES, absent
+from promptstudy.errors import FetchError
 
 CONTENT = os.urandom(3_000_000)
 CUT = 1 << 20  # bytes

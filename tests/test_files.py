@@ -8,8 +8,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from promptstudy.errors import DamagedFile
 from promptstudy.files import (
-    DamagedFile,
     file_sha256,
     load_tensors,
     save_tensors,

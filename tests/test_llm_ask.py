@@ -11,8 +11,9 @@ import pytest
 from conftest import changed
 from llm_server import Server, completion, describes
 
+from promptstudy.errors import AskError
 from promptstudy.llm import ask as asking
-from promptstudy.llm.ask import AskError, ask, plan
+from promptstudy.llm.ask import ask, plan
 from promptstudy.llm.log import log_path, read_log
 from promptstudy.llm.parse import parse
 from promptstudy.llm.queries import requests

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import changed
 
-from promptstudy.files import DamagedFile
+from promptstudy.errors import DamagedFile
 from promptstudy.llm.ask import ask
 from promptstudy.llm.log import log_path, read_log
 from promptstudy.llm.parse import parse, read_completion

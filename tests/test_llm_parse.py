@@ -7,13 +7,13 @@ import pytest
 from conftest import CLASSES, SHARED, changed
 from llm_server import completion
 
-from promptstudy.files import DamagedFile
+from promptstudy.errors import CorpusError, DamagedFile, ParamsError
 from promptstudy.llm import descriptions
-from promptstudy.llm.corpora import CorpusError, plain_name, read_corpus
+from promptstudy.llm.corpora import plain_name, read_corpus
 from promptstudy.llm.log import ReplyLog, log_path, read_log
 from promptstudy.llm.parse import parse, read_completion, split_reply
 from promptstudy.llm.queries import read_queries, requests
-from promptstudy.params import ParamsError, load_params
+from promptstudy.params import load_params
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ import pytest
 import yaml
 from conftest import PARAMS
 
-from promptstudy.params import ParamsError, load_params
+from promptstudy.errors import ParamsError
+from promptstudy.params import load_params
 
 PROJECT = Path(__file__).parents[1]
 

@@ -15,14 +15,14 @@ from test_results import made_up, row, suite  # noqa: F401 -- the fixture
 
 from promptstudy import report
 from promptstudy.clip.text import TextEncoder
+from promptstudy.errors import PublishedError, ZeroShotMismatch
 from promptstudy.features import extract
 from promptstudy.params import DatasetParams, load_params
 from promptstudy.published import numbers as module
 from promptstudy.published.comparison import CELL, TOLERANCES, compare, tolerance
-from promptstudy.published.gate import LIMIT, ZeroShotMismatch, zero_shot_gate
+from promptstudy.published.gate import LIMIT, zero_shot_gate
 from promptstudy.published.numbers import (
     COLUMNS,
-    PublishedError,
     averages,
     load_datasets,
     load_numbers,

@@ -9,8 +9,9 @@ import open_clip
 import pytest
 
 from promptstudy.datasets.layouts import LAYOUTS
+from promptstudy.errors import ParamsError
 from promptstudy.llm.queries import read_queries
-from promptstudy.params import ParamsError, Setting, load_params
+from promptstudy.params import Setting, load_params
 from promptstudy.suite import make_suite
 from promptstudy.training import count_epochs, schedule_of
 

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from promptstudy import transfer
 from promptstudy.datasets import shifts
-from promptstudy.datasets.splits import DatasetError, labels_in
+from promptstudy.datasets.splits import labels_in
+from promptstudy.errors import DatasetError
 from promptstudy.evaluation import Evaluation, top1
 from promptstudy.features import extract
 from promptstudy.llm.descriptions import describe, path_of, save

@@ -1,229 +1,43 @@
-"""Commands of the pipeline: `python -m promptstudy COMMAND --help`."""
+"""Reproduce, study and extend four CLIP prompt-learning papers: one command a step."""
 
 import argparse
-import json
-import os
+import importlib
+import pkgutil
 import sys
-from pathlib import Path
+import time
 
-from .files import DamagedFile, save_tensors, write_text
+from . import commands
+from .errors import UserError
 from .lifetime import end_with_dvc
-from .params import Params, ParamsError, load_params
 
-# Heavy packages are imported by the command that needs them, so that `check` answers at once.
-
-
-def check(args):
-    """Validate params.yaml and the folders it names; write its JSON schema for editors."""
-    params = load_params(args.params)
-    if params.data_root is not None:
-        from .datasets.captions import load_captioned
-        from .datasets.splits import labels_in, load_dataset
-        datasets = {name: load_dataset(params, name) for name in params.every_dataset}
-        for name in params.transfer.domain:
-            labels_in(datasets[params.transfer.source].class_names, name,
-                      datasets[name].class_names, datasets[name].imagenet_labels)
-        for name in params.captioned:
-            load_captioned(params, name)
-    schema = json.dumps(Params.model_json_schema(), indent=2) + "\n"
-    write_text(params.root / "artefacts" / "params.schema.json", schema)
-
-
-def doctor(args):
-    """Say of every dataset whether it is present, missing or broken, and what to do about it."""
-    from .doctor import diagnose, table
-    params = load_params(args.params)
-    names = args.datasets or params.every_dataset
-    findings = [diagnose(params, params.any_dataset(name)) for name in names]
-    print(table(findings))
-    unusable = sum(finding.state != "present" for finding in findings)
-    if unusable:
-        raise ValueError(f"{unusable} of {len(findings)} datasets cannot be used")
-
-
-def fetch(args):
-    """Download datasets that have an open source, lay them out below data_root, and check them.
-
-    Interrupt it at any moment: the next call goes on where this one stopped.
-    """
-    from .datasets.fetch import FetchError
-    from .datasets.fetch import fetch as get
-    from .datasets.splits import data_root
-    params = load_params(args.params)
-    failed = 0
-    for name in map(params.any_dataset, args.datasets or params.every_dataset):
-        layout = params.every_dataset[name].layout
-        try:
-            if layout:
-                get(data_root(params), layout)
-        except FetchError as error:
-            print(f"{name}: {error}", file=sys.stderr)
-            failed += 1
-    doctor(args)
-    if failed:
-        raise ValueError(f"{failed} downloads failed")
-
-
-def suite(args):
-    """Make a folder that runs another suite, e.g. `suite paper ../paper --data-root /data`.
-
-    It is a clone of this project with the suite's params; run `make repro` in it.
-    """
-    from .suite import make_suite
-    make_suite(load_params(args.params).root, args.name, Path(args.folder), args.data_root)
-    print(f"made {args.folder}; run `make repro` in it (`python -m promptstudy doctor` first)")
-
-
-def notebook(args):
-    """Execute a notebook for the suite and render it as a page of the report."""
-    from .notebooks import run_notebook
-    params = load_params(args.params)
-    name = Path(args.notebook).stem
-    # through the environment, so that no path of this machine gets into the page
-    os.environ["PROMPTSTUDY_PARAMS"] = str(params.root / "params.yaml")
-    values = {}
-    if args.dataset:
-        values["dataset"] = params.dataset(args.dataset)
-        name = f"{name}-{args.dataset}"
-    reports = params.root / "reports"
-    run_notebook(args.notebook, values, reports / "executed" / f"{name}.ipynb",
-                 reports / f"{name}.html", params.about_backbone)
-
-
-def linear_probe(args):
-    """Fit the linear probes of a dataset: every shot count and seed of the suite."""
-    from .clip.backbone import load_backbone
-    from .datasets.packs import FeaturePack
-    from .methods.linear_probe import fit_all, origin
-    params = load_params(args.params)
-    name = params.dataset(args.dataset)
-    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
-    pack = FeaturePack.load(params.artefact("features", name),
-                            {"image_fingerprint": backbone.image_fingerprint})
-    tensors = fit_all(params, pack, progress=f"linear probes of {name}")
-    save_tensors(params.artefact("linear_probe", name), tensors, origin(params, pack, backbone))
-
-
-def captions(args):
-    """Compute the features of a captioned dataset and train AAPE's retrieval on it."""
-    from .clip.backbone import load_backbone
-    from .clip.descriptions import encode_descriptions
-    from .clip.text import TextEncoder
-    from .datasets.captions import load_captions, own_labels
-    from .features import features
-    from .methods.aape_retrieval import Retriever
-    from .training import train_plan
-    params = load_params(args.params)
-    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
-    encoder = TextEncoder(backbone.model, backbone.tokenizer)
-    pack, _ = features(params, args.dataset, backbone)
-    pack.save(params.artefact("features", args.dataset))
-    texts = load_captions(params, args.dataset)
-    prompts = encode_descriptions(encoder, texts, pack.train.paths, f"captions of {args.dataset}")
-
-    def build(setting, names, draws):
-        return Retriever(encoder.dim, setting.variant, backbone.logit_scale, params.seeds, prompts)
-
-    train_plan(params, "aape", own_labels(pack), backbone, build, texts)
-
-
-def shifted(args):
-    """Compute the features of the source's shifted versions, or take them from their packs."""
-    from .clip.backbone import load_backbone
-    from .features import features
-    params = load_params(args.params)
-    backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
-    params.artefact("shifted", "").parent.mkdir(parents=True, exist_ok=True)  # there may be none
-    for name in params.transfer.domain:
-        pack, report = features(params, name, backbone)
-        print(f"{name}: {report}")
-        pack.save(params.artefact("shifted", name))
-
-
-def ask(args):
-    """Ask the LLM of params.yaml for the class descriptions that have no reply yet."""
-    from .features import class_names
-    from .llm import ask as asking
-    from .llm.log import log_path, read_log
-    from .llm.parse import parse, summary
-    from .llm.queries import requests
-    params = load_params(args.params)
-    failed = 0
-    for name in args.datasets or params.datasets:
-        names = class_names(params, params.dataset(name))
-        plan = asking.plan(params, name, names)
-        print(f"{name}: {len(plan.todo)} of {plan.n_requests} requests to send, "
-              f"about ${plan.most_usd:.2f} at most")
-        if args.dry_run:
-            continue
-        outcome = asking.ask(params, name, names)
-        parsed = parse(requests(params, name, names), read_log(log_path(params, name)))
-        for request, reason in outcome.failed:
-            print(f"failed: {request.class_name}, query {request.query}: {reason}")
-        print(f"{outcome.n_answered} replies for ${outcome.usd:.2f}; tried again: "
-              f"{dict(outcome.retried) or 'nothing'}")
-        print(f"{sum(map(len, parsed.sentences.values()))} sentences for {len(names)} classes; "
-              f"left out: {summary(parsed.problems)}")
-        failed += len(outcome.failed)
-    if failed:
-        raise ValueError(f"{failed} requests have no reply; run this again to send only them")
-
-
-def llm(args):
-    """Serve a small LLM that `make llm` has installed, for `ask`, until it is interrupted."""
-    from .llm.serve import serve
-    serve(load_params(args.params).root / ".work" / "llm", args.model, args.port)
-
-
-def report(args):
-    """Write reports/index.html, the page to open first, and the README's table."""
-    from .report import write_report
-    params = load_params(args.params)
-    print(f"report: {write_report(params)}")
-
-
-def packs(args):
-    """Compute the feature packs in data/packs from the images under data_root."""
-    from .features import build_packs
-    params = load_params(args.params)
-    build_packs(params, args.datasets or list(params.every_dataset))
+# Every module of `commands` is a command, called like it: its docstring is the help, `arguments`
+# declares what it takes, `run` does the work. Heavy packages are imported inside `run`, so that
+# help and `check` answer at once.
 
 
 def main():
-    """Parse the command line and run one command; expected errors end in one message."""
+    """Parse the command line and run one command; what the user can mend ends in one message."""
     end_with_dvc()
     parser = argparse.ArgumentParser(prog="python -m promptstudy", description=__doc__)
     parser.add_argument("--params", help="params.yaml of the suite (default: the project's)")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for function, *arguments in (
-            (check,), (doctor, "datasets"), (fetch, "datasets"),
-            (suite, "name", "folder", "--data-root"),
-            (notebook, "notebook", "--dataset"), (linear_probe, "--dataset"),
-            (captions, "--dataset"), (shifted,), (report,),
-            (packs, "datasets"), (ask, "datasets", "--dry-run"), (llm, "model", "--port")):
-        command = commands.add_parser(function.__name__.replace("_", "-"),
-                                      help=function.__doc__, description=function.__doc__)
-        for argument in arguments:
-            command.add_argument(argument, **ARGUMENTS[argument])
-        command.set_defaults(function=function)
+    known = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for module in pkgutil.iter_modules(commands.__path__):
+        command = importlib.import_module(f"{commands.__name__}.{module.name}")
+        summary = command.__doc__.partition("\n")[0]
+        added = known.add_parser(module.name.replace("_", "-"), help=summary,
+                                 description=command.__doc__,
+                                 formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.arguments(added)
+        added.set_defaults(run=command.run)
     args = parser.parse_args()
+    started = time.monotonic()
     try:
-        args.function(args)
-    except (ParamsError, DamagedFile, FileNotFoundError, ValueError) as error:
+        args.run(args)
+    except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{args.command}: interrupted after {time.monotonic() - started:.0f} s")
 
-
-ARGUMENTS = {
-    "notebook": {"help": "path of the notebook, e.g. notebooks/03_coop.ipynb"},
-    "--dataset": {"help": "name of the dataset in params.yaml"},
-    "datasets": {"help": "names of datasets in params.yaml (default: all)", "nargs": "*"},
-    "name": {"help": "of the suite, whose settings are in params-NAME.yaml"},
-    "folder": {"help": "to be made"},
-    "--data-root": {"help": "folder of the datasets in CoOp's layout", "type": Path},
-    "--dry-run": {"help": "say how many requests would be sent, and send none",
-                  "action": "store_true"},
-    "model": {"help": "as `make llm` calls it"},
-    "--port": {"help": "where to listen (default: 8000)", "type": int, "default": 8000}}
 
 if __name__ == "__main__":
     main()

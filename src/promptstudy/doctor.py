@@ -6,12 +6,12 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from .datasets.fetch import digest_of
-from .datasets.items import SPLITS, DatasetError
+from .datasets.items import SPLITS
 from .datasets.layouts import LAYOUTS
 from .datasets.packs import FeaturePack, pack_path
 from .datasets.sources import PIECES, absent
 from .datasets.splits import data_root, image_folder, load_dataset
-from .files import DamagedFile
+from .errors import DamagedFile, DatasetError
 
 
 class Finding(NamedTuple):

@@ -27,8 +27,9 @@ from .datasets.captions import load_captioned
 from .datasets.draws import drawn_only
 from .datasets.images import check_images, image_seed, load_image
 from .datasets.packs import FeaturePack, compact, images_sha256, listing, pack_path
-from .datasets.splits import SPLITS, DatasetError, image_folder, load_dataset, shift_of
-from .files import DamagedFile, file_sha256, json_sha256, load_tensors, save_tensors
+from .datasets.splits import SPLITS, image_folder, load_dataset, shift_of
+from .errors import BackboneError, DamagedFile, DatasetError
+from .files import file_sha256, json_sha256, load_tensors, save_tensors
 
 # 1 - cosine between features of the same images computed on two machines; other versions of image
 # libraries decode and resize to slightly other pixels
@@ -285,8 +286,8 @@ def _stored_form(encoded):
     for name in ("local", "views"):
         stored[name], stored[f"{name}_scale"] = compact(encoded[name])
     if not all(tensor.isfinite().all() for tensor in stored.values()):
-        raise ValueError("the image tower gives features that are not finite; its weights or its "
-                         "normalisation do not fit")
+        raise BackboneError("the image tower gives features that are not finite; its weights or "
+                            "its normalisation do not fit")
     return stored
 
 

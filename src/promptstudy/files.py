@@ -16,11 +16,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from .errors import DamagedFile, MissingFile
+
 AGAIN = "delete it and make it again (what is under data/ comes back with `dvc pull --force`)"
-
-
-class DamagedFile(ValueError):
-    """A stored artefact is unreadable, has changed, or was made from something else."""
 
 
 @contextmanager
@@ -108,7 +106,7 @@ def load_tensors(path, expected=None):
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist") from None
+        raise MissingFile(f"{path} does not exist") from None
     except (SafetensorError, OSError) as error:
         raise DamagedFile(f"{path} cannot be read ({error}); {AGAIN}") from None
     try:

@@ -16,6 +16,7 @@ from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
+from .errors import NotebookError
 from .files import write_text, written_whole
 
 MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
@@ -33,7 +34,7 @@ def run_notebook(path, parameters, executed, page, note=""):
     known = papermill.inspect_notebook(str(path))
     for name in parameters:
         if name not in known:
-            raise ValueError(f"{path} has no parameter {name!r}; it has {', '.join(known)}")
+            raise NotebookError(f"{path} has no parameter {name!r}; it has {', '.join(known)}")
     with written_whole(executed) as temporary:
         try:
             papermill.execute_notebook(

@@ -20,16 +20,14 @@ from pydantic import (
     model_validator,
 )
 
+from .errors import ParamsError
+
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Entropy = Annotated[float, Field(gt=0)]
 
 ORIGINAL = "original"  # how results call the images of the source that its shifts are made of
-
-
-class ParamsError(ValueError):
-    """`params.yaml` cannot be used; the message names every faulty key and what to do."""
 
 
 class Block(BaseModel):

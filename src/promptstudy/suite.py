@@ -9,8 +9,9 @@ import json
 import re
 import subprocess
 
+from .errors import ParamsError, UserError
 from .files import write_text
-from .params import ParamsError, load_params
+from .params import load_params
 
 
 def make_suite(root, name, folder, data_root=None):
@@ -42,4 +43,4 @@ def make_suite(root, name, folder, data_root=None):
 def _git(*arguments):
     run = subprocess.run(["git", *arguments], capture_output=True, text=True)
     if run.returncode:
-        raise ValueError(f"git {arguments[0]} failed: {run.stderr.strip()}")
+        raise UserError(f"git {arguments[0]} failed: {run.stderr.strip()}")

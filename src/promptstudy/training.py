@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .datasets.splits import base_and_new
-from .files import DamagedFile, json_sha256, load_tensors, save_tensors
+from .errors import DamagedFile, DivergedError
+from .files import json_sha256, load_tensors, save_tensors
 from .params import Setting
 
 AT_ONCE = 4  # settings at most that a processor trains side by side: each needs its own memory
@@ -173,8 +174,8 @@ def train(method, images, draws, schedule, shots, seeds, progress=None):
 def _check_finite(loss, seeds, step):
     for seed, value in zip(seeds, loss.tolist(), strict=True):
         if not math.isfinite(value):
-            raise FloatingPointError(f"the loss of seed {seed} is {value} at step {step}; "
-                                     "lower the learning rate in params.yaml")
+            raise DivergedError(f"the loss of seed {seed} is {value} at step {step}; "
+                                "lower the learning rate in params.yaml")
 
 
 def train_plan(params, method, pack, backbone, build, texts=None):

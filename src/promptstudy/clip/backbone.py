@@ -10,7 +10,8 @@ from pathlib import Path
 import open_clip
 import torch
 
-from ..files import DamagedFile, file_sha256, tensors_sha256
+from ..errors import BackboneError, DamagedFile, MissingFile
+from ..files import file_sha256, tensors_sha256
 
 LOCAL = "local-dir:"
 
@@ -58,12 +59,13 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
         source, label = f"{LOCAL}{folder}", folder.name
     else:
         if name not in open_clip.list_models():
-            raise ValueError(f"backbone {name!r} is not an open_clip model; "
-                             "open_clip.list_models() lists them")
+            raise BackboneError(f"backbone {name!r} is not an open_clip model; "
+                                "open_clip.list_models() lists them")
         known = open_clip.list_pretrained_tags_by_model(name)
         if pretrained and not (open_clip.is_pretrained_cfg(name, pretrained)
                                or Path(pretrained).is_file()):
-            raise ValueError(f"{pretrained!r} is neither a file nor weights of {name!r}: {known}")
+            raise BackboneError(
+                f"{pretrained!r} is neither a file nor weights of {name!r}: {known}")
         source, label = name, name if pretrained is None else f"{name}/{pretrained}"
     with warnings.catch_warnings():
         # open_clip only warns here, but the wrong activation costs several points of accuracy.
@@ -74,8 +76,8 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
         except UserWarning:
             plain = name.removesuffix("-quickgelu")
             other = plain if plain != name else f"{name}-quickgelu"
-            raise ValueError(f"the weights {pretrained!r} were trained with another activation "
-                             f"than {name!r} has: use {other!r}") from None
+            raise BackboneError(f"the weights {pretrained!r} were trained with another activation "
+                                f"than {name!r} has: use {other!r}") from None
     model.eval().requires_grad_(False)
     tokenizer = open_clip.get_tokenizer(source)
     return Backbone(label, model, preprocess, tokenizer, model.logit_scale.exp().item())
@@ -86,7 +88,7 @@ def _check_weights(folder):
     record, weights = folder / "build.json", folder / "open_clip_model.safetensors"
     for path in (record, weights):
         if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist; `dvc pull` brings the embedded data")
+            raise MissingFile(f"{path} does not exist; `dvc pull` brings the embedded data")
     expected = json.loads(record.read_text())["weights_sha256"]
     if file_sha256(weights) != expected:
         raise DamagedFile(f"{weights} has changed since it was built: its SHA-256 does not fit "

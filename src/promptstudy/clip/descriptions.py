@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from ..errors import CorpusError
+
 # CoOp's prompt ensemble, which a dataset's own template joins.
 ENSEMBLE = ("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.",
             "a {} in a video game.", "art of the {}.", "a photo of the small {}.")
@@ -39,7 +41,7 @@ def encode_descriptions(encoder, sentences, class_names, progress=None):
     """
     missing = [name for name in class_names if not sentences.get(name)]
     if missing:
-        raise ValueError(f"no description of {', '.join(map(repr, missing))}")
+        raise CorpusError(f"no description of {', '.join(map(repr, missing))}")
     counts = torch.tensor([len(sentences[name]) for name in class_names], device=encoder.device)
     present = torch.arange(counts.max(), device=encoder.device) < counts[:, None]
     texts = [sentence for name in class_names for sentence in sentences[name]]

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torchvision.transforms import Compose, InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
+from ..errors import UnsupportedTower
+
 
 @torch.no_grad()
 def encode_images(model, images, vit_local="last"):
@@ -32,8 +34,8 @@ def encode_images(model, images, vit_local="last"):
         if isinstance(tower, kind):
             features, local = encode(tower, images)
             return features, _value_attention(tower, images) if vit_local == "vv" else local
-    raise NotImplementedError(f"no local features for the image tower {type(tower).__name__}; "
-                              "use a VisionTransformer, ModifiedResNet or TimmModel of open_clip")
+    raise UnsupportedTower(f"no local features for the image tower {type(tower).__name__}; "
+                           "use a VisionTransformer, ModifiedResNet or TimmModel of open_clip")
 
 
 def pool_grid(local, n):
@@ -82,8 +84,8 @@ def tower_input(model, device):
 
 def _vision_transformer(tower, images):
     if tower.attn_pool is not None or tower.pool_type not in ("tok", "avg"):
-        raise NotImplementedError("no local features for a VisionTransformer with attentional or "
-                                  f"{tower.pool_type!r} pooling; use one that pools 'tok' or 'avg'")
+        raise UnsupportedTower("no local features for a VisionTransformer with attentional or "
+                               f"{tower.pool_type!r} pooling; use one that pools 'tok' or 'avg'")
     # normalising intermediates is ln_post on every token
     out = tower.forward_intermediates(images, indices=1, normalize_intermediates=True)
     return out["image_features"], out["image_intermediates"][0].permute(0, 2, 3, 1) @ tower.proj
@@ -91,8 +93,8 @@ def _vision_transformer(tower, images):
 
 def _value_attention(tower, images):
     if not isinstance(tower, VisionTransformer):
-        raise NotImplementedError("vit_local 'vv' is for open_clip's VisionTransformer, not for "
-                                  f"{type(tower).__name__}; use 'last'")
+        raise UnsupportedTower("vit_local 'vv' is for open_clip's VisionTransformer, not for "
+                               f"{type(tower).__name__}; use 'last'")
     out = tower.forward_intermediates(images, indices=2, output_extra_tokens=True)
     patches = out["image_intermediates"][0]  # of the last block but one
     tokens = torch.cat([out["image_intermediates_prefix"][0],
@@ -124,8 +126,8 @@ def _resnet(tower, images):
 def _timm(tower, images):
     trunk = tower.trunk
     if hasattr(tower.head, "pool"):
-        raise NotImplementedError("no local features for a TimmModel with attention pooling "
-                                  f"({type(tower.head.pool).__name__}); use one with 'avg' pooling")
+        raise UnsupportedTower("no local features for a TimmModel with attention pooling "
+                               f"({type(tower.head.pool).__name__}); use one with 'avg' pooling")
 
     def head(features):
         return tower.head(trunk.forward_head(features))

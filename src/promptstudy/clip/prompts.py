@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from ..errors import PromptError
+
 
 class PromptLayout(nn.Module):
     """Prompts of C classes with M context vectors each, split for the fast text encoder.
@@ -43,10 +45,10 @@ class PromptLayout(nn.Module):
         """Raise `ValueError` for contexts [..., M, D] or [..., C, M, D] that do not fit."""
         classes, n_ctx = contexts.shape[-3:-1]
         if self.class_specific and classes != len(self.class_names):
-            raise ValueError(f"class-specific contexts of {classes} classes cannot be used for "
-                             f"{len(self.class_names)} others")
+            raise PromptError(f"class-specific contexts of {classes} classes cannot be used for "
+                              f"{len(self.class_names)} others")
         if n_ctx != self.n_ctx:
-            raise ValueError(f"contexts of {n_ctx} vectors do not fit a prompt of {self.n_ctx}")
+            raise PromptError(f"contexts of {n_ctx} vectors do not fit a prompt of {self.n_ctx}")
 
     def _row(self, encoder, name, before):
         """The suffix of one class as (token, context slot) pairs, the absent one 0 or -1."""
@@ -92,8 +94,8 @@ def initial_contexts(encoder, layout, context, seeds, n_prompts=None):
         return noise
     words = torch.tensor(encoder.word_tokens(context.init), device=encoder.device)
     if len(words) != context.n_ctx:
-        raise ValueError(f"the initial words {context.init!r} are {len(words)} tokens, "
-                         f"n_ctx is {context.n_ctx}; set it to {len(words)}")
+        raise PromptError(f"the initial words {context.init!r} are {len(words)} tokens, "
+                          f"n_ctx is {context.n_ctx}; set it to {len(words)}")
     with torch.no_grad():
         vectors = encoder.token_embedding(words)
     return vectors.expand_as(noise).clone() if n_prompts is None else vectors + noise

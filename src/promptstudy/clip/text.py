@@ -27,6 +27,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
+from ..errors import PromptError, UnsupportedTower
+
 # So many tokens of padding are not worth a chunk more: few classes run in one piece.
 PADDING = 100
 # Bytes of activations that are held for the backward pass: more than anything of the pocket suite
@@ -87,8 +89,8 @@ class TextEncoder(nn.Module):
         runs, classes, length, _ = suffix.shape
         start = prefix.shape[1]
         if start + length > self.context_length:
-            raise ValueError(f"a prompt of {start + length} tokens does not fit the text tower's "
-                             f"{self.context_length}; use fewer context vectors or shorter names")
+            raise PromptError(f"a prompt of {start + length} tokens does not fit the text tower's "
+                              f"{self.context_length}; use fewer context vectors or shorter names")
         shared = self._run_prefix(prefix + self.positional_embedding[:start])
         token = HELD_WIDTHS * self.width * len(self.blocks) * suffix.element_size() * runs
         padding = runs * (classes * length - (end + 1).sum().item())
@@ -190,7 +192,7 @@ def _check_causal(tower):
     elif any(type(block) is not ResidualAttentionBlock for block in tower.transformer.resblocks):
         reason = "its blocks are not open_clip's ResidualAttentionBlock"
     if reason:
-        raise NotImplementedError(f"this text tower cannot be used for prompt learning: {reason}")
+        raise UnsupportedTower(f"this text tower cannot be used for prompt learning: {reason}")
 
 
 def _chunk_sizes(lengths, most):

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.io import loadmat
 from torchvision.datasets import Flowers102
 
-from .items import DatasetError, Item, divide, divide_trainval, folder_items, folder_names
+from ..errors import DatasetError
+from .items import Item, divide, divide_trainval, folder_items, folder_names
 
 AGAIN = "get it again"
 

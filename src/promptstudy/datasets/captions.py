@@ -5,7 +5,8 @@ import random
 
 import torch
 
-from .items import SPLIT_SEED, SPLITS, Dataset, DatasetError, Item
+from ..errors import DatasetError
+from .items import SPLIT_SEED, SPLITS, Dataset, Item
 from .splits import data_root
 
 FORMS = ('it must hold one {"image": path, "captions": [sentence, ...]} a line, each with "split" '

@@ -16,6 +16,7 @@ import requests
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from ..errors import FetchError
 from .layouts import LAYOUTS
 from .sources import absent
 
@@ -23,10 +24,6 @@ ATTEMPTS = 6  # in a row without a byte more
 PAUSE = 1.0  # seconds after the first failure, twice as long after each other
 SPEED = 10e6  # bytes a second, for saying how long it may take
 PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-
-
-class FetchError(ValueError):
-    """Something cannot be downloaded or unpacked; the message says what, why and what to do."""
 
 
 def fetch(root, name):

@@ -8,8 +8,9 @@ the shifted versions have "imagenet_labels" too, the label that each class has i
 
 import re
 
+from ..errors import DatasetError
 from .annotations import AGAIN, read_lines
-from .items import DatasetError, folder_items, folder_names
+from .items import folder_items, folder_names
 
 N_VAL = 4  # images of a class: as many as CoOp draws for validation at most
 

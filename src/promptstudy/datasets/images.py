@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from .items import SPLITS, DatasetError
+from ..errors import DatasetError
+from .items import SPLITS
 
 
 def load_image(file):

@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from ..errors import DatasetError
+
 SPLITS = ("train", "val", "test")
 SPLIT_SEED = 1  # CoOp's: with it, its published splits come out of the raw annotations
-
-
-class DatasetError(ValueError):
-    """A dataset cannot be used; the message names the file, key or class and what to do."""
 
 
 class Item(NamedTuple):

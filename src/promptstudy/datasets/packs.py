@@ -15,8 +15,9 @@ from functools import cached_property
 
 import torch
 
+from ..errors import DatasetError
 from ..files import load_tensors, save_tensors, tensors_sha256
-from .splits import SPLITS, DatasetError, few_shot_draw
+from .splits import SPLITS, few_shot_draw
 
 
 class PackSplit:

@@ -7,11 +7,11 @@ from collections import defaultdict
 
 import torch
 
+from ..errors import DatasetError
 from .items import (
     SPLIT_SEED,
     SPLITS,
     Dataset,
-    DatasetError,
     Item,
     divide,
     folder_items,

@@ -26,16 +26,13 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 from tqdm import tqdm
 
+from ..errors import AskError
 from .log import ReplyLog, log_path, read_log
 from .parse import BadReply, Usage, read_completion
 from .queries import requests
 
 TRANSIENT = {408, 409, 425, 429}  # and every 5xx
 backoff = wait_random_exponential(multiplier=0.5, min=0.2, max=30)
-
-
-class AskError(ValueError):
-    """The endpoint cannot be asked; the message says why and what to do."""
 
 
 class Trouble(Exception):

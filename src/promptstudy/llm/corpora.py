@@ -5,11 +5,8 @@ import json
 import re
 from typing import NamedTuple
 
+from ..errors import CorpusError
 from .parse import Problem
-
-
-class CorpusError(ValueError):
-    """A corpus cannot be used; the message names the file and what is wrong."""
 
 
 class Matched(NamedTuple):

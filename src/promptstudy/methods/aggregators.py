@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..errors import ParamsError
 from .stacked import MLP, Linear
 
 
@@ -26,7 +27,7 @@ class Attention(nn.Module):
     def __init__(self, generators, dim, heads, values):
         super().__init__()
         if dim % heads:
-            raise ValueError(f"{heads} heads do not divide features of size {dim}")
+            raise ParamsError(f"{heads} heads do not divide features of size {dim}")
         self.heads, self.values = heads, values
         # features have norm 1 where an attention layer expects sqrt(d) of query and key
         self.scale = dim / (dim // heads) ** 0.5

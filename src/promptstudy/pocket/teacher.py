@@ -10,7 +10,8 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..files import DamagedFile, load_tensors, save_tensors
+from ..errors import DamagedFile
+from ..files import load_tensors, save_tensors
 
 
 def sentence_encoder(max_tokens=64):

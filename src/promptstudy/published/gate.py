@@ -4,16 +4,13 @@ import warnings
 
 from open_clip import get_model_preprocess_cfg
 
+from ..errors import ZeroShotMismatch
 from ..evaluation import Evaluation
 from ..results import table
 from .comparison import compare
 from .numbers import load_datasets, load_numbers, placed, published_backbone, published_dataset
 
 LIMIT = 0.5  # points of accuracy
-
-
-class ZeroShotMismatch(ValueError):
-    """Zero-shot accuracy is not the published one; the message says by how much and what to do."""
 
 
 def zero_shot_gate(params, name, pack, backbone, encoder):

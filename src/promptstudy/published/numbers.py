@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..errors import PublishedError
+
 FOLDER = Path(__file__).parent
 COLUMNS = ("paper", "table", "dataset", "backbone", "protocol", "method", "variant", "shots",
            "subset", "metric", "value", "mark", "note")
@@ -29,10 +31,6 @@ MARKS = {"recall": "from memory of the paper; may be off by a digit",
 TRANSFER = ("cross_dataset", "domain")
 SUBSETS = {"few_shot": ("all",), "base_to_new": ("base", "new", "H", "mean_of_h"),
            "retrieval": ("image_to_text",)}
-
-
-class PublishedError(ValueError):
-    """A file of published numbers cannot be used; the message names file, line and fault."""
 
 
 def load_numbers():

@@ -1,0 +1,1 @@
+"""The commands of `python -m promptstudy`, one module each (see `__main__`)."""

@@ -1,0 +1,41 @@
+"""Ask the language model of params.yaml for the class descriptions that have no reply yet."""
+
+from ..errors import AskError
+from ..params import load_params
+
+
+def arguments(parser):
+    """Declare what the command takes."""
+    parser.add_argument("datasets", nargs="*", metavar="DATASET",
+                        help="name of a dataset in params.yaml (default: all)")
+    parser.add_argument("--dry-run", action="store_true",
+                        help="say how many requests would be sent, and send none")
+
+
+def run(args):
+    """Print what was asked and got; raise `AskError` if requests have no reply."""
+    from ..features import class_names
+    from ..llm import ask as asking
+    from ..llm.log import log_path, read_log
+    from ..llm.parse import parse, summary
+    from ..llm.queries import requests
+    params = load_params(args.params)
+    failed = 0
+    for name in args.datasets or params.datasets:
+        names = class_names(params, params.dataset(name))
+        plan = asking.plan(params, name, names)
+        print(f"{name}: {len(plan.todo)} of {plan.n_requests} requests to send, "
+              f"about ${plan.most_usd:.2f} at most")
+        if args.dry_run:
+            continue
+        outcome = asking.ask(params, name, names)
+        parsed = parse(requests(params, name, names), read_log(log_path(params, name)))
+        for request, reason in outcome.failed:
+            print(f"failed: {request.class_name}, query {request.query}: {reason}")
+        print(f"{outcome.n_answered} replies for ${outcome.usd:.2f}; tried again: "
+              f"{dict(outcome.retried) or 'nothing'}")
+        print(f"{sum(map(len, parsed.sentences.values()))} sentences for {len(names)} classes; "
+              f"left out: {summary(parsed.problems)}")
+        failed += len(outcome.failed)
+    if failed:
+        raise AskError(f"{failed} requests have no reply; run this again to send only them")

@@ -1,0 +1,22 @@
+"""Say of every dataset whether it is present, missing or broken, and what to do about it."""
+
+from ..errors import UserError
+from ..params import load_params
+
+
+def arguments(parser):
+    """Declare what the command takes."""
+    parser.add_argument("datasets", nargs="*", metavar="DATASET",
+                        help="name of a dataset in params.yaml (default: all)")
+
+
+def run(args):
+    """Print the table; raise `UserError` if a dataset cannot be used."""
+    from ..doctor import diagnose, table
+    params = load_params(args.params)
+    names = args.datasets or params.every_dataset
+    findings = [diagnose(params, params.any_dataset(name)) for name in names]
+    print(table(findings))
+    unusable = sum(finding.state != "present" for finding in findings)
+    if unusable:
+        raise UserError(f"{unusable} of {len(findings)} datasets cannot be used")

@@ -1,0 +1,30 @@
+"""Download datasets that have an open source, lay them out below data_root, and check them.
+
+Interrupt it at any moment: the next call goes on where this one stopped.
+"""
+
+import sys
+
+from ..errors import FetchError
+from ..params import load_params
+from . import doctor
+from .doctor import arguments  # noqa: F401 -- it takes what doctor takes
+
+
+def run(args):
+    """Download what is missing and print doctor's table; raise `FetchError` if something failed."""
+    from ..datasets.fetch import fetch
+    from ..datasets.splits import data_root
+    params = load_params(args.params)
+    failed = 0
+    for name in map(params.any_dataset, args.datasets or params.every_dataset):
+        layout = params.every_dataset[name].layout
+        try:
+            if layout:
+                fetch(data_root(params), layout)
+        except FetchError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed += 1
+    doctor.run(args)
+    if failed:
+        raise FetchError(f"{failed} downloads failed")

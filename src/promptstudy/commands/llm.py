@@ -1,0 +1,15 @@
+"""Serve a small language model that `make llm` has installed, until it is interrupted."""
+
+from ..params import load_params
+
+
+def arguments(parser):
+    """Declare what the command takes."""
+    parser.add_argument("model", help="as `make llm` calls it")
+    parser.add_argument("--port", type=int, default=8000, help="where to listen (default: 8000)")
+
+
+def run(args):
+    """Serve it on this machine, for `ask`."""
+    from ..llm.serve import serve
+    serve(load_params(args.params).root / ".work" / "llm", args.model, args.port)

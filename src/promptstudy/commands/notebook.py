@@ -1,0 +1,28 @@
+"""Execute a notebook for the suite and render it as a page of the report."""
+
+import os
+from pathlib import Path
+
+from ..params import load_params
+
+
+def arguments(parser):
+    """Declare what the command takes."""
+    parser.add_argument("notebook", help="path of the notebook, e.g. notebooks/03_coop.ipynb")
+    parser.add_argument("--dataset", help="name of the dataset in params.yaml")
+
+
+def run(args):
+    """Write reports/executed/NAME.ipynb and reports/NAME.html."""
+    from ..notebooks import run_notebook
+    params = load_params(args.params)
+    name = Path(args.notebook).stem
+    # through the environment, so that no path of this machine gets into the page
+    os.environ["PROMPTSTUDY_PARAMS"] = str(params.root / "params.yaml")
+    values = {}
+    if args.dataset:
+        values["dataset"] = params.dataset(args.dataset)
+        name = f"{name}-{args.dataset}"
+    reports = params.root / "reports"
+    run_notebook(args.notebook, values, reports / "executed" / f"{name}.ipynb",
+                 reports / f"{name}.html", params.about_backbone)

@@ -1,0 +1,16 @@
+"""Compute the feature packs in data/packs from the images under data_root."""
+
+from ..params import load_params
+
+
+def arguments(parser):
+    """Declare what the command takes."""
+    parser.add_argument("datasets", nargs="*", metavar="DATASET",
+                        help="name of a dataset in params.yaml (default: all)")
+
+
+def run(args):
+    """Write the packs."""
+    from ..features import build_packs
+    params = load_params(args.params)
+    build_packs(params, args.datasets or list(params.every_dataset))

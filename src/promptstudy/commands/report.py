@@ -1,0 +1,13 @@
+"""Write reports/index.html, the page to open first, and the README's table."""
+
+from ..params import load_params
+
+
+def arguments(parser):
+    """Declare what the command takes: nothing."""
+
+
+def run(args):
+    """Write the pages and say where the first one is."""
+    from ..report import write_report
+    print(f"report: {write_report(load_params(args.params))}")

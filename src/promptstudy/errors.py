@@ -1,0 +1,64 @@
+"""Errors that users cause and can mend: each is shown as one message, without a traceback.
+
+Any other exception is a fault of this project and keeps its traceback.
+"""
+
+
+class UserError(ValueError):
+    """Something that the user gave cannot be used; the message says what it is and what to do."""
+
+
+class ParamsError(UserError):
+    """`params.yaml` cannot be used; the message names every faulty key and what to do."""
+
+
+class DatasetError(UserError):
+    """A dataset's files cannot be used; the message names the file, class or key."""
+
+
+class BackboneError(UserError):
+    """The frozen CLIP that params.yaml names cannot be had or does not fit its purpose."""
+
+
+class UnsupportedTower(BackboneError, NotImplementedError):
+    """A tower of the model is of a kind that this project does not know how to run."""
+
+
+class PromptError(UserError):
+    """A prompt or a context does not fit the text tower or the classes."""
+
+
+class CorpusError(UserError):
+    """A file of class descriptions cannot be used."""
+
+
+class AskError(UserError):
+    """The language model cannot be asked, or has not answered everything."""
+
+
+class FetchError(UserError):
+    """A download failed or is not what was expected."""
+
+
+class DamagedFile(UserError):
+    """A stored artefact is unreadable, has changed, or was made from something else."""
+
+
+class MissingFile(UserError, FileNotFoundError):
+    """A file that an earlier step makes is not there; the message says which step."""
+
+
+class PublishedError(UserError):
+    """The table of published numbers cannot be used."""
+
+
+class ZeroShotMismatch(UserError):
+    """Zero-shot accuracy is not the published one; the message says by how much and what to do."""
+
+
+class DivergedError(UserError, FloatingPointError):
+    """A loss is not finite; the message names the seed and the step."""
+
+
+class NotebookError(UserError):
+    """A notebook cannot be run as a stage, or a cell of it failed because of one of the above."""
