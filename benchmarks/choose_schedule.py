@@ -21,7 +21,8 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.methods.coop import CoOp
 from promptstudy.params import Setting, load_params
-from promptstudy.training import train, training_draws
+from promptstudy.plans import training_draws
+from promptstudy.training import train
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1)
 SHOTS = (1, 16)

@@ -21,7 +21,7 @@ from promptstudy.clip import text
 from promptstudy.clip.image_features import encode_images
 from promptstudy.datasets.draws import WHOLE
 from promptstudy.params import load_params
-from promptstudy.training import count_steps, plan, schedule_of
+from promptstudy.plans import count_steps, plan, schedule_of
 
 # ASSUMED of one A100: what it sustains in single precision (half its peak), which training computes
 # in, and in bfloat16 (a third of its peak), which features are extracted in; what a step takes at

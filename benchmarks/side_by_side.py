@@ -12,7 +12,7 @@ from unittest import mock
 
 import torch
 
-from promptstudy import training
+from promptstudy import plans, training
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.packs import FeaturePack
@@ -27,14 +27,14 @@ def compare(params, dataset, backbone, encoder):
     pack = FeaturePack.load(params.artefact("features", dataset))
 
     def learn(setting):
-        draws, names = training.training_draws(params, pack, setting)
+        draws, names = plans.training_draws(params, pack, setting)
         method = CoOp(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds)
-        schedule = training.schedule_of(params, "coop", dataset, setting)
+        schedule = plans.schedule_of(params, "coop", dataset, setting)
         schedule = schedule.model_copy(update={"max_steps": STEPS})
         training.train(method, pack.train, draws, schedule, setting.shots, params.seeds)
         return method.contexts.detach()
 
-    settings = training.plan(params, "coop", dataset)
+    settings = plans.plan(params, "coop", dataset)
     took, learned = {}, {}
     for way, at_once in (("in turn", 1), ("side by side", training.AT_ONCE)):
         with mock.patch.object(training, "AT_ONCE", at_once):

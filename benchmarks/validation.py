@@ -5,10 +5,10 @@ import torch
 
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.datasets.splits import SPLITS, base_and_new
-from promptstudy.evaluation import top1
+from promptstudy.metrics import top1
 from promptstudy.params import Schedule
+from promptstudy.plans import training_draws
 from promptstudy.results import harmonic_mean
-from promptstudy.training import training_draws
 
 
 def halved(params, pack, setting):

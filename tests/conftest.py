@@ -16,11 +16,6 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from promptstudy.clip.backbone import load_backbone
-from promptstudy.clip.descriptions import (
-    description_sources,
-    encode_descriptions,
-    hand_crafted_texts,
-)
 from promptstudy.clip.text import TextEncoder
 from promptstudy.features import extract
 from promptstudy.files import file_sha256, save_tensors
@@ -28,15 +23,8 @@ from promptstudy.llm.descriptions import describe, path_of, save
 from promptstudy.llm.log import ReplyLog, log_path
 from promptstudy.llm.queries import requests
 from promptstudy.methods import linear_probe
-from promptstudy.methods.aape import Classifier
-from promptstudy.methods.aape_retrieval import Retriever
-from promptstudy.methods.augmentation import Support
-from promptstudy.methods.coop import CoOp
-from promptstudy.methods.dualpt import DuAlPT
-from promptstudy.methods.dualview import DualView
-from promptstudy.methods.kgcoop import KgCoOp
-from promptstudy.methods.prograd import ProGrad
 from promptstudy.params import load_params
+from promptstudy.task import Task
 from promptstudy.training import train_plan
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -226,60 +214,18 @@ def picture(name, rng):
 
 @pytest.fixture(scope="session")
 def trained(tiny_suite, tiny_backbone, tmp_path_factory):
-    """Params, pack, backbone and encoder of a tiny dataset whose methods have been trained."""
+    """The Task of a tiny dataset whose methods have all been trained."""
     params = load_params(tiny_suite / "params.yaml")
     params._root = tmp_path_factory.mktemp("trained")
     shutil.copytree(tiny_suite / "llm", params.root / "llm")
     pack = extract(load_params(tiny_suite / "params.yaml"), "shapes", tiny_backbone,
                    params.root / "cache")
-    encoder = TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer)
-
-    def build(setting, names, draws):
-        return CoOp(encoder, names, setting.variant, tiny_backbone.logit_scale, seeds=params.seeds)
-
-    train_plan(params, "coop", pack, tiny_backbone, build)
     described = describe(params, "shapes", pack.class_names)
     save(path_of(params, "shapes"), described)
-    texts = description_sources(encoder, described.texts, pack.class_names,
-                                params.datasets["shapes"].template)
-
-    def build_dualpt(setting, names, draws):
-        return DuAlPT(encoder, names, setting.variant, tiny_backbone.logit_scale,
-                             seeds=params.seeds, train_local=pack.train.local,
-                             descriptions=texts[setting.variant.descriptions].of(slice(len(names))))
-
-    train_plan(params, "dualpt", pack, tiny_backbone, build_dualpt, described.texts)
-
-    def build_aape(setting, names, draws):
-        common = setting.variant, tiny_backbone.logit_scale, params.seeds
-        own = texts["llm"].of(slice(len(names)))
-        if setting.protocol == "retrieval":
-            return Retriever(encoder.dim, *common, own)
-        return Classifier(encoder.encode_templates(names, [params.datasets["shapes"].template]),
-                          *common, own)
-
-    train_plan(params, "aape", pack, tiny_backbone, build_aape, {"llm": described.texts})
-
-    texts = hand_crafted_texts(pack.class_names, params.datasets["shapes"].template,
-                               described.texts)
-    hard = {view: encode_descriptions(encoder, of, pack.class_names) for view, of in texts.items()}
-    train_plan(params, "dualview", pack, tiny_backbone,
-               dualview_builder(params, pack, tiny_backbone, encoder, hard), texts)
-    for name, kind in (("kgcoop", KgCoOp), ("prograd", ProGrad)):
-        def build_baseline(setting, names, draws, kind=kind):
-            return kind(encoder, names, setting.variant, tiny_backbone.logit_scale,
-                        seeds=params.seeds, hard=hard["template"].mean[:len(names)])
-
-        train_plan(params, name, pack, tiny_backbone, build_baseline, texts["template"])
+    task = Task(params, pack, tiny_backbone,
+                TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer))
+    for method in params.methods:
+        train_plan(task, method)
     save_tensors(params.artefact("linear_probe", "shapes"), linear_probe.fit_all(params, pack),
                  linear_probe.origin(params, pack, tiny_backbone))
-    return params, pack, tiny_backbone, encoder
-
-
-def dualview_builder(params, pack, backbone, encoder, hard):
-    """The function that builds a dual-view method as 05_dualview does."""
-    def build(setting, names, draws):
-        view = hard[setting.variant.hard_view].of(slice(len(names)))
-        return DualView(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds,
-                        hard=view, support=Support.of(pack.train, draws))
-    return build
+    return task

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.splits import base_and_new
-from promptstudy.evaluation import top1
 from promptstudy.methods.coop import CoOp
+from promptstudy.metrics import top1
 from promptstudy.params import ContextParams
 from promptstudy.training import Batch
 

@@ -14,11 +14,11 @@ from promptstudy.datasets.images import image_seed, load_image
 from promptstudy.datasets.shifts import shifted
 from promptstudy.datasets.splits import image_folder, load_dataset, shift_of
 from promptstudy.errors import DamagedFile
-from promptstudy.evaluation import top1
 from promptstudy.features import class_names, features
 from promptstudy.llm.ask import plan
 from promptstudy.llm.descriptions import describe
 from promptstudy.llm.log import log_path
+from promptstudy.metrics import top1
 from promptstudy.params import load_params
 
 PROJECT = Path(__file__).parents[1]

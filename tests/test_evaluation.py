@@ -6,26 +6,27 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import changed, dualview_builder
+from conftest import changed
 
-from promptstudy.clip.descriptions import encode_descriptions, hand_crafted_texts
-from promptstudy.datasets.captions import load_captions, own_labels
+from promptstudy import class_texts
+from promptstudy.changes import Changes
+from promptstudy.datasets.captions import own_labels
 from promptstudy.errors import DamagedFile
-from promptstudy.evaluation import Comparison, Evaluation, quarters, top1, typicality
+from promptstudy.evaluation import Evaluation
 from promptstudy.features import extract
 from promptstudy.files import load_tensors, save_tensors
-from promptstudy.methods.aape_retrieval import Retriever
+from promptstudy.methods import dualview
 from promptstudy.methods.augmentation import Support, image_prototypes
-from promptstudy.methods.coop import CoOp
+from promptstudy.metrics import quarters, top1, typicality
 from promptstudy.params import Setting, load_params
-from promptstudy.training import (
-    origin,
-    plan,
-    schedule_of,
-    train,
-    train_plan,
-    training_draws,
-)
+from promptstudy.plans import plan, schedule_of, training_draws
+from promptstudy.task import Task
+from promptstudy.training import origin, train, train_plan
+
+
+def evaluate(task):
+    """Return an Evaluation of a Task."""
+    return Evaluation(task.params, task.pack, task.backbone, task.encoder)
 
 
 def test_top1_counts_images_in_percent_for_every_run():
@@ -33,11 +34,11 @@ def test_top1_counts_images_in_percent_for_every_run():
     assert top1(predicted, torch.tensor([0, 1, 1, 0])).tolist() == [75, 50]
 
 
-def test_comparison_finds_what_changed():
+def test_changes_are_found():
     labels = torch.tensor([0, 0, 1, 1])
     before = torch.tensor([[.9, .1], [.6, .4], [.8, .2], [.1, .9]])
     after = torch.tensor([[.9, .1], [.3, .7], [.2, .8], [.1, .9]])
-    comparison = Comparison(["cat", "dog"], list("abcd"), labels, before, after)
+    comparison = Changes(["cat", "dog"], list("abcd"), labels, before, after)
     assert comparison.per_class_change().to_dict() == {"cat": -50, "dog": 50}
     gained, spoilt = comparison.examples(count=1)
     assert (gained["path"], gained["truth"]) == ("c", "dog")
@@ -63,8 +64,7 @@ def test_quarters_are_equal_in_number_and_ordered():
 
 
 def test_every_method_is_scored_on_every_subset(trained):
-    params, pack, backbone, encoder = trained
-    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    params, pack, evaluation = trained.params, trained.pack, evaluate(trained)
     evaluation.hand_crafted()
     evaluation.linear_probe()
     for method in params.methods:
@@ -102,12 +102,12 @@ def test_every_method_is_scored_on_every_subset(trained):
     assert sizes["base"] + sizes["new"] == sizes["all"] == len(pack.test.labels)
     assert sum(sizes[f"quarter {number}"] for number in (1, 2, 3, 4)) == sizes["all"]
     assert sizes["image_to_text"] == sizes["all"]
-    assert sizes["text_to_image"] == sum(map(len, evaluation.texts("aape")["llm"].values()))
+    texts = class_texts.references(evaluation, "llm").values()
+    assert sizes["text_to_image"] == sum(map(len, texts))
 
 
 def test_quarters_of_a_method_add_up_to_its_accuracy(trained):
-    params, pack, backbone, encoder = trained
-    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    pack, evaluation = trained.pack, evaluate(trained)
     evaluation.hand_crafted()
     evaluation.learned("aape")
     for method, shots in (("zero_shot", 0), ("aape", 2)):
@@ -120,8 +120,7 @@ def test_quarters_of_a_method_add_up_to_its_accuracy(trained):
 
 
 def test_aape_is_scored_without_aggregator_and_sentences(trained):
-    params, pack, backbone, encoder = trained
-    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    params, evaluation = trained.params, evaluate(trained)
     for setting in plan(params, "aape", "shapes"):
         method = evaluation.trained("aape", setting)
         assert {name.split(".")[0] for name in method.state_dict()} == {"generator", "projection"}
@@ -131,20 +130,13 @@ def test_aape_is_scored_without_aggregator_and_sentences(trained):
 
 
 def test_a_captioned_dataset_is_scored_in_retrieval_alone(trained, tiny_suite):
-    params, pack, backbone, encoder = trained
+    backbone, encoder = trained.backbone, trained.encoder
     params = changed(load_params(tiny_suite / "params.yaml"))
-    params._root = pack_root = trained[0].root / "captioned"
+    params._root = pack_root = trained.params.root / "captioned"
     shutil.copytree(tiny_suite / "images", pack_root / "images")
     pack = own_labels(extract(params, "pairs", backbone, pack_root / "cache"))
-    texts = load_captions(params, "pairs")
-    prompts = encode_descriptions(encoder, texts, pack.train.paths)
-
-    def build(setting, names, draws):
-        assert (draws.sort(dim=1).values == torch.arange(len(pack.train))).all()
-        return Retriever(encoder.dim, setting.variant, backbone.logit_scale, params.seeds, prompts)
-
-    train_plan(params, "aape", pack, backbone, build, texts)
-    evaluation = Evaluation(params, "pairs", pack, backbone, encoder)
+    train_plan(Task(params, pack, backbone, encoder), "aape")
+    evaluation = Evaluation(params, pack, backbone, encoder)
     evaluation.retrieval()
     assert {row["protocol"] for row in evaluation.rows} == {"retrieval"}
     sizes = {(row["method"], row["subset"]): row["n_test"] for row in evaluation.rows}
@@ -153,14 +145,13 @@ def test_a_captioned_dataset_is_scored_in_retrieval_alone(trained, tiny_suite):
 
 
 def test_prompts_are_scored_without_descriptions_unless_the_variant_reads_them(trained):
-    params, pack, backbone, encoder = trained
-    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    params, evaluation = trained.params, evaluate(trained)
     setting = plan(params, "dualpt", "shapes")[-1]
     for subset in ("all", "base", "new"):
         assert evaluation.trained("dualpt", setting, subset).descriptions is None
     reading = setting._replace(variant=setting.variant.model_copy(update={"llm_ensemble": 1}))
     descriptions = evaluation.trained("dualpt", reading, "new").descriptions
-    assert torch.equal(descriptions.features, evaluation.descriptions.features[4:])
+    assert torch.equal(descriptions.features, class_texts.descriptions(evaluation).features[4:])
 
 
 def dualview_setting(params, variant):
@@ -168,8 +159,7 @@ def dualview_setting(params, variant):
 
 
 def test_the_ensemble_with_all_weight_on_the_hand_crafted_view_is_zero_shot(trained):
-    params, pack, backbone, encoder = trained
-    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    params, evaluation = trained.params, evaluate(trained)
     evaluation.hand_crafted()
     zero_shot = {row["subset"]: row["value"] for row in evaluation.rows
                  if row["method"] == "ensemble"}  # the view of this suite's variant
@@ -182,8 +172,7 @@ def test_the_ensemble_with_all_weight_on_the_hand_crafted_view_is_zero_shot(trai
 
 def test_contexts_of_new_classes_come_from_their_names(trained):
     """The network learned under proto_ctx is used, on images' prototypes or on their stand-ins."""
-    params, pack, backbone, encoder = trained
-    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    params, pack, evaluation = trained.params, trained.pack, evaluate(trained)
     setting = dualview_setting(params, params.dualview.studies["proto_ctx"])
     learned = evaluation.tensors("dualview")
     for subset in ("base", "new"):
@@ -191,17 +180,17 @@ def test_contexts_of_new_classes_come_from_their_names(trained):
         for name in ("network.first.weight", "network.second.bias"):
             assert torch.equal(dict(model.named_parameters())[name],
                                learned[f"{setting.key}/{name}"])
-    base, new = (evaluation.prototypes(setting, subset, evaluation) for subset in ("base", "new"))
+    base, new = (evaluation.trained("dualview", setting, subset).prototypes
+                 for subset in ("base", "new"))
     draws, names = training_draws(params, pack, setting)
     assert torch.equal(base, image_prototypes(Support.of(pack.train, draws), len(names)))
-    hard = evaluation.hard_views["ensemble"].mean
+    hard = class_texts.view_features(evaluation, "ensemble").mean
     shift = base.mean(dim=1) - hard[:len(names)].mean(dim=0)
     torch.testing.assert_close(new, hard[len(names):] + shift[:, None])
 
 
 def test_base_and_new_images_compete_among_their_own_classes(trained):
-    params, pack, backbone, encoder = trained
-    evaluation = Evaluation(params, "shapes", pack, backbone, encoder)
+    pack, evaluation = trained.pack, evaluate(trained)
     names = evaluation.names_of("base") + evaluation.names_of("new")
     assert names == pack.class_names
     assert len(evaluation.names_of("base")) == 4  # the larger half of 7
@@ -212,21 +201,21 @@ def test_base_and_new_images_compete_among_their_own_classes(trained):
 
 @pytest.mark.parametrize("field", ["class_names", "image_fingerprint", "text_fingerprint", "seeds"])
 def test_contexts_made_from_something_else_are_refused(trained, field):
-    params, pack, backbone, encoder = trained
+    params = trained.params
     path = params.artefact("coop", "shapes")
     kept = path.read_bytes()
-    record = origin(params, "coop", pack, backbone)
+    record = origin(trained, "coop")
     try:
         save_tensors(path, {"x": torch.zeros(1)}, {**record, field: "another"})
         with pytest.raises(DamagedFile, match=field):
-            Evaluation(params, "shapes", pack, backbone, encoder).learned("coop")
+            evaluate(trained).learned("coop")
     finally:
         path.write_bytes(kept)
 
 
 def test_dualview_trains_on_base_classes_without_the_others_images_and_names(trained, monkeypatch):
     """Other new classes, with images that are no numbers, change nothing learned on base ones."""
-    params, pack, backbone, encoder = trained
+    params, pack = trained.params, trained.pack
     learned = load_tensors(params.artefact("dualview", "shapes"))[0]
     settings = [setting for setting in plan(params, "dualview", "shapes")
                 if setting.protocol == "base_to_new"]
@@ -237,13 +226,11 @@ def test_dualview_trains_on_base_classes_without_the_others_images_and_names(tra
     features[new], views[new] = torch.nan, torch.nan
     images = SimpleNamespace(features=features, views=views, labels=pack.train.labels)
     monkeypatch.setattr(pack, "train", images)
-    texts = hand_crafted_texts(pack.class_names, params.datasets["shapes"].template,
-                               {name: [name] for name in pack.class_names})
-    hard = {view: encode_descriptions(encoder, of, pack.class_names) for view, of in texts.items()}
-    build = dualview_builder(params, pack, backbone, encoder, hard)
+    task = Task(params, pack, trained.backbone, trained.encoder)
+    task.kept["sentences",] = {name: [name] for name in pack.class_names}
     for setting in settings:
         draws, _ = training_draws(params, pack, setting)
-        method = build(setting, names, draws)
+        method = dualview.build(task, setting, names, draws)
         schedule = schedule_of(params, "dualview", "shapes", setting)
         train(method, images, draws, schedule, setting.shots, params.seeds)
         for name, parameter in method.named_parameters():
@@ -255,12 +242,10 @@ def test_dualview_trains_on_base_classes_without_the_others_images_and_names(tra
 
 def test_training_never_reads_test_labels_or_val_labels(trained, monkeypatch):
     """Scrambled test labels change no learned number."""
-    params, pack, backbone, encoder = trained
+    params, pack = trained.params, trained.pack
     learned = params.artefact("coop", "shapes").read_bytes()
     monkeypatch.setattr(pack.test, "labels", pack.test.labels.flip(0))
 
-    def build(setting, names, draws):
-        return CoOp(encoder, names, setting.variant, backbone.logit_scale, seeds=params.seeds)
-
-    train_plan(params, "coop", pack, backbone, build)
+    params.artefact("coop", "shapes").unlink()  # which would be loaded
+    train_plan(trained, "coop")
     assert params.artefact("coop", "shapes").read_bytes() == learned

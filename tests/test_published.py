@@ -15,6 +15,7 @@ from test_results import made_up, row, suite  # noqa: F401 -- the fixture
 
 from promptstudy import report
 from promptstudy.clip.text import TextEncoder
+from promptstudy.datasets.packs import FeaturePack
 from promptstudy.errors import PublishedError, ZeroShotMismatch
 from promptstudy.features import extract
 from promptstudy.params import DatasetParams, load_params
@@ -478,6 +479,7 @@ def gated(papers, tiny_suite, tiny_backbone, tmp_path):
     drawings = params.datasets["shapes"].model_copy(update={"template": "{} texture."})
     params = changed(params, datasets={"shapes": drawings})
     pack = extract(params, "shapes", tiny_backbone, tmp_path / "cache")
+    pack = FeaturePack(pack._tensors, pack.origin | {"dataset": "dtd"})
     params = changed(params, datasets={"dtd": drawings})
     path = papers / "datasets.csv"
     path.write_text(path.read_text().replace(",1692,", f",{len(pack.test)},"))

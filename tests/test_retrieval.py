@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from promptstudy import retrieval
-from promptstudy.retrieval import best_ranks, recalls
+from promptstudy import metrics
+from promptstudy.metrics import best_ranks, recalls
 
 
 def draw(*shape, seed=0):
@@ -32,7 +32,7 @@ def brute_recall(queries, answers, query_labels, answer_labels, k):
     ([0, 1, 1, 2, 9], [1, 2, 2, 7]),  # images 0 and 4 and the last caption belong to nothing
 ], ids=["own captions", "classes", "some alone"])
 def test_recall_is_that_of_brute_force(image_labels, text_labels, monkeypatch):
-    monkeypatch.setattr(retrieval, "CHUNK", 7)
+    monkeypatch.setattr(metrics, "CHUNK", 7)
     image_labels, text_labels = (torch.tensor(list(x)) for x in (image_labels, text_labels))
     images, texts = draw(2, len(image_labels), 6), draw(len(text_labels), 6, seed=1)
     found = recalls(images, texts, image_labels, text_labels)

@@ -12,8 +12,8 @@ from promptstudy.datasets.layouts import LAYOUTS
 from promptstudy.errors import ParamsError
 from promptstudy.llm.queries import read_queries
 from promptstudy.params import Setting, load_params
+from promptstudy.plans import count_epochs, schedule_of
 from promptstudy.suite import make_suite
-from promptstudy.training import count_epochs, schedule_of
 
 PROJECT = Path(__file__).parents[1]
 

@@ -29,18 +29,16 @@ from promptstudy.params import (
     TransferParams,
     load_params,
 )
+from promptstudy.plans import count_epochs, plan, schedule_of, transferred
+from promptstudy.task import Task
 from promptstudy.training import (
-    count_epochs,
     epoch_batches,
     kept,
     learned_by,
     learning_rate,
-    plan,
-    schedule_of,
     side_by_side,
     train,
     train_plan,
-    transferred,
 )
 
 NAMES = ["cat", "great white shark", "dog", "cat (felis)"]
@@ -334,12 +332,9 @@ def test_epochs_on_a_dataset_replace_those_of_its_shots(own_suite, tiny_backbone
     schedule = params.coop.schedule.model_copy(update={"epochs_on": {"shapes": 5, "figures": 1}})
     params = changed(params, coop=params.coop.model_copy(update={"schedule": schedule}))
     pack = extract(params, "shapes", tiny_backbone, own_suite / "cache")
-    encoder = TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer)
-
-    def build(setting, names, draws):
-        return CoOp(encoder, names, setting.variant, tiny_backbone.logit_scale, seeds=params.seeds)
-
-    learned = train_plan(params, "coop", pack, tiny_backbone, build)
+    task = Task(params, pack, tiny_backbone,
+                TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer))
+    learned = train_plan(task, "coop")
     # seven images are one batch, fourteen are one and a rest that is dropped; base are four classes
     assert {key: len(tensor) for key, tensor in learned.items() if key.endswith("losses")} == {
         "few_shot/M4/1/losses": 5, "few_shot/M4/2/losses": 5, "base_to_new/M4/2/losses": 5}
@@ -388,16 +383,14 @@ def test_after_a_failure_no_setting_begins():
 def test_settings_learn_side_by_side_what_each_learns_alone(own_suite, tiny_backbone, monkeypatch):
     params = load_params(own_suite / "params.yaml")
     pack = extract(params, "shapes", tiny_backbone, own_suite / "cache")
-    encoder = TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer)
-
-    def build(setting, names, draws):
-        return CoOp(encoder, names, setting.variant, tiny_backbone.logit_scale, seeds=params.seeds)
-
+    task = Task(params, pack, tiny_backbone,
+                TextEncoder(tiny_backbone.model, tiny_backbone.tokenizer))
     learned = []
     for at_once in (1, 4):
         monkeypatch.setattr(training, "AT_ONCE", at_once)
         monkeypatch.setattr(torch, "get_num_threads", lambda at_once=at_once: at_once)
-        learned.append(train_plan(params, "coop", pack, tiny_backbone, build))
+        learned.append(train_plan(task, "coop"))
+        params.artefact("coop", "shapes").unlink()  # which would be loaded
     alone, beside = learned
     assert alone.keys() == beside.keys()
     assert all(torch.equal(alone[key], beside[key]) for key in alone)

@@ -8,17 +8,20 @@ from conftest import changed
 from torch.nn import functional as F
 
 from promptstudy import transfer
+from promptstudy.class_texts import descriptions, view_features
 from promptstudy.datasets import shifts
 from promptstudy.datasets.splits import labels_in
 from promptstudy.errors import DatasetError
-from promptstudy.evaluation import Evaluation, top1
+from promptstudy.evaluation import Evaluation
 from promptstudy.features import extract
 from promptstudy.llm.descriptions import describe, path_of, save
-from promptstudy.methods import linear_probe
+from promptstudy.methods import dualview, linear_probe
 from promptstudy.methods.augmentation import Support, image_prototypes
 from promptstudy.methods.coop import CoOp
+from promptstudy.metrics import top1
 from promptstudy.params import Setting, load_params
-from promptstudy.training import learned_by, training_draws, transferred
+from promptstudy.plans import training_draws, transferred
+from promptstudy.training import learned_by
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +36,14 @@ def packs(tiny_suite, tiny_backbone, tmp_path_factory):
 @pytest.fixture
 def source(trained):
     """The evaluation of the dataset that was trained on."""
-    params, pack, backbone, encoder = trained
-    return Evaluation(params, "shapes", pack, backbone, encoder)
+    return Evaluation(trained.params, trained.pack, trained.backbone, trained.encoder)
 
 
 def other(source, packs):
     """The evaluation of `figures`; nobody was asked about its classes."""
     params, pack = source.params, packs["figures"]
     save(path_of(params, "figures"), describe(params, "figures", pack.class_names))
-    return Evaluation(params, "figures", pack, source.backbone, source.encoder)
+    return Evaluation(params, pack, source.backbone, source.encoder)
 
 
 def versions(packs):
@@ -124,7 +126,7 @@ def test_shifted_images_have_another_accuracy_and_the_originals_their_own(source
 def test_only_the_classes_that_are_there_are_predicted(source, packs):
     """Every prediction is that among all of the source's classes, without the others."""
     pack = packs["photos"]
-    target = Evaluation(source.params, "photos", pack, source.backbone, source.encoder, source)
+    target = Evaluation(source.params, pack, source.backbone, source.encoder, source)
     labels = target.source_labels
     assert [source.pack.class_names[label] for label in labels] == pack.class_names
     images = F.normalize(pack.test.features, dim=-1)
@@ -181,14 +183,12 @@ def test_aape_is_tested_with_the_other_dataset_s_template(source, packs):
 
 
 def test_hand_crafted_views_are_of_the_images_own_classes(source, packs):
-    target = Evaluation(source.params, "photos", packs["photos"], source.backbone, source.encoder,
-                        source)
-    variant = source.params.dualview.base_to_new
-    view, whole = target.hard_view(variant, "all"), source.hard_view(variant, "all")
+    target = Evaluation(source.params, packs["photos"], source.backbone, source.encoder, source)
+    view, whole = (view_features(task, "ensemble") for task in (target, source))
     for place, name in enumerate(packs["photos"].class_names):
         label = source.pack.class_names.index(name)
         assert torch.equal(view.features[place], whole.features[label])
-        assert torch.equal(target.descriptions.mean[place], source.descriptions.mean[label])
+        assert torch.equal(descriptions(target).mean[place], descriptions(source).mean[label])
 
 
 def test_contexts_made_of_prototypes_have_stand_ins_on_other_datasets(source, packs):
@@ -196,14 +196,14 @@ def test_contexts_made_of_prototypes_have_stand_ins_on_other_datasets(source, pa
     setting = Setting("transfer", variant, 2)
     draws, names = training_draws(source.params, source.pack, setting)
     known = image_prototypes(Support.of(source.pack.train, draws), len(names))
-    assert torch.equal(source.prototypes(setting, "all", source), known)
-    version = Evaluation(source.params, "photos", packs["photos"], source.backbone, source.encoder,
-                         source)
-    assert torch.equal(source.prototypes(setting, "all", version), known[:, version.source_labels])
+    assert torch.equal(dualview._prototypes(source, setting, "all", source), known)
+    version = Evaluation(source.params, packs["photos"], source.backbone, source.encoder, source)
+    assert torch.equal(dualview._prototypes(source, setting, "all", version),
+                       known[:, version.source_labels])
     target = other(source, packs)
-    hard = {e: e.hard_views["ensemble"].mean for e in (source, target)}
+    hard = {e: view_features(e, "ensemble").mean for e in (source, target)}
     shift = known.mean(dim=1) - hard[source].mean(dim=0)
-    torch.testing.assert_close(source.prototypes(setting, "all", target),
+    torch.testing.assert_close(dualview._prototypes(source, setting, "all", target),
                                hard[target] + shift[:, None])
 
 
@@ -215,7 +215,7 @@ def test_classes_of_a_shifted_version_must_be_the_source_s():
 
 
 def test_what_is_tested_elsewhere_learns_from_the_images_of_a_few_shot_run(trained):
-    params, pack, backbone, encoder = trained
+    params, pack = trained.params, trained.pack
     setting = transferred(params, "kgcoop")
     assert setting.protocol == "transfer"
     draws, names = training_draws(params, pack, setting)

@@ -4,9 +4,9 @@ import itertools
 
 import pandas as pd
 
-from .evaluation import DESCRIPTIONS_ALONE
 from .params import ORIGINAL
 from .results import (
+    DESCRIPTIONS_ALONE,
     METHODS,
     TRANSFER,
     average_over_datasets,

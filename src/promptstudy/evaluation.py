@@ -1,52 +1,23 @@
-"""Protocols and metrics. Test labels are read here and nowhere else."""
+"""Protocols: everything that was trained on a dataset, scored on its test images."""
 
 import functools
-from typing import NamedTuple
 
-import pandas as pd
 import torch
-from torch.nn import functional as F
 
-from .clip.descriptions import encode_descriptions, ensemble_templates, hand_crafted_texts
-from .datasets.captions import load_captions
-from .datasets.splits import base_and_new, labels_in
+from .changes import Changes
+from .class_texts import descriptions, reference_features, references
+from .clip.descriptions import encode_descriptions
 from .files import load_tensors
-from .llm.descriptions import load_descriptions, load_references
-from .methods import linear_probe
-from .methods.aape import Classifier
-from .methods.aape_retrieval import Retriever
-from .methods.augmentation import Support, image_prototypes, stand_ins
-from .methods.coop import CoOp
-from .methods.dualpt import DuAlPT
-from .methods.dualview import DualView
+from .methods import linear_probe, table
+from .metrics import recalls
 from .params import Setting
-from .retrieval import recalls
-from .training import learned_by, origin, plan, training_draws
+from .plans import plan
+from .results import DESCRIPTIONS_ALONE
+from .scores import Scores
+from .task import per_task
+from .training import learned_by, origin
 
-# Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
-DESCRIPTIONS_ALONE = "descriptions alone"
 PROBE = "val C"  # the linear probe's only variant
-READ_LOCAL_FEATURES = ("dualpt",)
-
-
-def top1(predicted, labels):
-    """Return the share of correct predictions in percent, over images and not over classes."""
-    return 100 * (predicted == labels).double().mean(dim=-1)
-
-
-def typicality(features, labels, train):
-    """Return the cosine [N] of each image to the mean of its class's training images.
-
-    features [N, d] and labels [N] are the images'; `train` is the pack's training split.
-    """
-    member = F.one_hot(train.labels).T.float()
-    means = F.normalize(member @ F.normalize(train.features, dim=-1), dim=-1)
-    return (F.normalize(features, dim=-1) * means[labels]).sum(dim=-1)
-
-
-def quarters(values):
-    """Return the quarter [N] of each value by its rank: 1 for the lowest, 4 for the highest."""
-    return 1 + values.argsort(stable=True).argsort() * 4 // len(values)
 
 
 def subsets(protocol):
@@ -54,109 +25,8 @@ def subsets(protocol):
     return {"few_shot": ("all",), "base_to_new": ("base", "new")}.get(protocol, ())
 
 
-class Evaluation:
-    """Evaluates everything that was trained on one dataset.
-
-    `rows` collects one dict per run and subset with the columns of `results.COLUMNS`. A shifted
-    version of another dataset has that one's Evaluation as `source`, and texts from there.
-    """
-
-    def __init__(self, params, name, pack, backbone, encoder, source=None):
-        self.params, self.name, self.pack, self.source = params, name, pack, source
-        self.backbone, self.encoder = backbone, encoder
-        self.features = F.normalize(pack.test.features, dim=-1)
-        self.labels = pack.test.labels
-        base, _ = base_and_new(len(pack.class_names))
-        self.n_base = len(base)
-        self.halves = {"base": self.labels < self.n_base, "new": self.labels >= self.n_base}
-        self.rows = []
-
-    def classes_of(self, subset):
-        """Return the labels of `all`, `base` or `new`, as a slice."""
-        return {"all": slice(None), "base": slice(self.n_base),
-                "new": slice(self.n_base, None)}[subset]
-
-    def names_of(self, subset):
-        """Return the class names of a subset."""
-        return self.pack.class_names[self.classes_of(subset)]
-
-    def images_of(self, subset):
-        """Return normalised features and labels of a subset; labels count within the subset."""
-        if subset == "all":
-            return self.features, self.labels
-        mask = self.halves[subset]
-        first = self.n_base if subset == "new" else 0
-        return self.features[mask], self.labels[mask] - first
-
-    def local_of(self, subset):
-        """Return the normalised local features [n, L, d] of a subset's images."""
-        return self.local if subset == "all" else self.local[self.halves[subset]]
-
-    @functools.cached_property
-    def local(self):
-        """The normalised local features of all test images."""
-        return F.normalize(self.pack.test.local, dim=-1)
-
-    def add(self, protocol, method, variant, shots, seed, subset, predicted):
-        """Add a row: top-1 accuracy of the predictions for a subset's images."""
-        labels = self.images_of(subset)[1]
-        self.add_value(protocol, method, variant, shots, seed, subset, "top1",
-                       top1(predicted, labels).item(), len(labels))
-
-    def add_elsewhere(self, protocol, method, variant, shots, seed, target, predicted, parts):
-        """Add a row for each of `parts` {subset: indices} of the images of another Evaluation."""
-        for subset, images in parts.items():
-            labels = target.labels[images]
-            self.add_value(protocol, method, variant, shots, seed, subset, "top1",
-                           top1(predicted[images], labels).item(), len(labels))
-
-    def add_value(self, protocol, method, variant, shots, seed, subset, metric, value, n_test):
-        """Add a row: any value in percent, over `n_test` images or texts."""
-        self.rows.append({
-            "suite": self.params.suite, "dataset": self.name, "backbone": self.backbone.name,
-            "protocol": protocol, "method": method, "variant": variant, "shots": shots,
-            "seed": seed, "subset": subset, "metric": metric, "value": value, "n_test": n_test})
-
-    def add_quarters(self, method, variant, shots, seed, predicted):
-        """Add a row for each quarter of the test images by typicality: 1 the least typical."""
-        for quarter in range(1, 5):
-            images = self.quarter == quarter
-            if images.any():
-                self.add_value("typicality", method, variant, shots, seed, f"quarter {quarter}",
-                               "top1", top1(predicted[images], self.labels[images]).item(),
-                               images.sum().item())
-
-    @functools.cached_property
-    def quarter(self):
-        """The quarter of every test image by its typicality."""
-        return quarters(typicality(self.features, self.labels, self.pack.train))
-
-    def hand_crafted(self, methods=("zero_shot", "ensemble")):
-        """Evaluate zero-shot CLIP and the prompt ensemble, or one of them, in both protocols.
-
-        The prompt ensemble is CoOp's seven templates and the dataset's own one.
-        """
-        for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
-                                 ("base_to_new", "new")):
-            for method, variant, predicted in self.by_hand(subset, methods):
-                self.add(protocol, method, variant, 0, 0, subset, predicted)
-                if (method, subset) == ("zero_shot", "all"):
-                    self.add_quarters(method, variant, 0, 0, predicted)
-
-    def by_hand(self, subset="all", methods=("zero_shot", "ensemble")):
-        """Yield method, variant and the predicted classes [n] of each hand-crafted classifier."""
-        own = self.template
-        kinds = {"zero_shot": ("own template", [own]),
-                 "ensemble": ("7 templates and own", ensemble_templates(own))}
-        for method in methods:
-            variant, templates = kinds[method]
-            classes = self.encoder.encode_templates(self.names_of(subset), templates)
-            yield method, variant, (self.images_of(subset)[0] @ classes.T).argmax(dim=-1)
-
-    @property
-    def template(self):
-        """The hand-crafted prompt of these classes."""
-        return self.params.template_of(self.name)
+class Evaluation(Scores):
+    """Evaluates everything that was trained on one dataset (see `Scores`)."""
 
     def linear_probe(self):
         """Evaluate the linear probes of every shot count and seed."""
@@ -180,13 +50,13 @@ class Evaluation:
         for setting in plan(self.params, method, self.name):
             for subset in subsets(setting.protocol):
                 model = self.trained(method, setting, subset)
-                predictions = model.predict(*self.inputs(method, subset))
+                predictions = model.predict(*self.inputs(model, subset))
                 self.add_runs(method, setting, subset, predictions)
 
-    def inputs(self, method, subset="all"):
-        """Return what a method's `predict` wants of a subset's images."""
+    def inputs(self, model, subset="all"):
+        """Return what a model's `predict` wants of a subset's images."""
         images = [self.images_of(subset)[0]]
-        return images + [self.local_of(subset)] if method in READ_LOCAL_FEATURES else images
+        return images + [self.local_of(subset)] if model.reads_local else images
 
     def retrieval(self):
         """Evaluate retrieval between the test images and their captions, both ways.
@@ -216,17 +86,16 @@ class Evaluation:
     @functools.cached_property
     def captions(self):
         """The captions' features [M, d] and the labels [M] of the test images they belong to."""
-        captioned = self.name in self.params.captioned
-        texts = self.texts("aape")
-        if not captioned:
-            texts = texts[self.params.aape.retrieval.reference]
-        names = self.pack.test.paths if captioned else self.pack.class_names
-        features, weights = encode_descriptions(self.encoder, texts, names)
+        if self.captioned:
+            of_images = references(self, "llm")
+            features, weights = encode_descriptions(self.encoder, of_images, self.pack.test.paths)
+        else:
+            features, weights = reference_features(self, self.params.aape.retrieval.reference)
         return features[weights > 0], (weights > 0).nonzero()[:, 0]
 
     def class_descriptions(self):
         """Evaluate the class descriptions alone, as a classifier without training."""
-        predicted = (self.features @ self.descriptions.mean.T).argmax(dim=-1)
+        predicted = (self.features @ descriptions(self).mean.T).argmax(dim=-1)
         self.add("few_shot", "dualpt", DESCRIPTIONS_ALONE, 0, 0, "all", predicted)
 
     def view_ensembles(self):
@@ -256,163 +125,17 @@ class Evaluation:
         """Return the trained method of a setting, what it learned around the names of a subset.
 
         The names, and the texts about them, are those of `onto`, another Evaluation, if given.
-        DuAl-PT holds descriptions only if its prediction is to read them (`llm_ensemble`).
         """
-        onto = onto or self
         learned = learned_by(self.tensors(method), setting)
-        names = onto.names_of(subset)
-        common = {"variant": setting.variant, "logit_scale": self.backbone.logit_scale}
-        prompts = common | {"encoder": self.encoder, "class_names": names,
-                            "contexts": learned.get("contexts")}
-        match method:
-            case "coop":
-                return CoOp(**prompts)
-            case "kgcoop" | "prograd":  # which differ from CoOp in their training alone
-                return CoOp(**prompts | {"variant": setting.variant.context})
-            case "dualpt":
-                descriptions = None
-                if setting.variant.llm_ensemble:
-                    descriptions = onto.descriptions.of(onto.classes_of(subset))
-                return DuAlPT(**prompts, descriptions=descriptions)
-            case "dualview":
-                model = DualView(**prompts, seeds=self.params.seeds,
-                                 hard=onto.hard_view(setting.variant, subset),
-                                 prototypes=self.prototypes(setting, subset, onto))
-                model.load_state_dict(learned, strict=False)  # its network, where it has one
-                return model
-            case "aape" if setting.protocol == "retrieval":
-                retriever = Retriever(self.encoder.dim, **common, seeds=self.params.seeds)
-                return retriever.restore(learned)
-            case "aape":
-                templates = self.encoder.encode_templates(names, [onto.template])
-                return Classifier(templates, **common, seeds=self.params.seeds).restore(learned)
+        return table.load(method).restore(self, setting, learned, subset, onto)
 
-    def prototypes(self, setting, subset, onto):
-        """Return the prototypes [R, C, d] that `proto_ctx` makes contexts of, else None.
-
-        New classes have no training images, so stand-ins are made from their names; so they are for
-        the classes of another dataset `onto`, but not for those of a shifted version of this one.
-        """
-        if setting.variant.augmentation != "proto_ctx":
-            return None
-        draws, names = training_draws(self.params, self.pack, setting)
-        known = image_prototypes(Support.of(self.pack.train, draws), len(names))
-        if onto.source is self:
-            return known[:, onto.source_labels]
-        if onto is self and subset != "new":
-            return known
-        written = self.hard_view(setting.variant, "all").mean[:len(names)]
-        return stand_ins(onto.hard_view(setting.variant, subset).mean, known, written)
-
-    @functools.cached_property
-    def source_labels(self):
-        """The label of each class in the `source`, as a list."""
-        return labels_in(self.source.pack.class_names, self.name, self.pack.class_names,
-                         self.pack.origin.get("imagenet_labels"))
-
-    def hard_view(self, variant, subset):
-        """Return the hand-crafted view of a subset's classes that a dual-view variant has."""
-        return self.hard_views[variant.hard_view].of(self.classes_of(subset))
-
-    @functools.cached_property
-    def hard_views(self):
-        """All hand-crafted views of all classes, `{view: DescriptionFeatures}`."""
-        if self.source:
-            return {view: texts.of(self.source_labels)
-                    for view, texts in self.source.hard_views.items()}
-        return {view: encode_descriptions(self.encoder, texts, self.pack.class_names)
-                for view, texts in self.hand_crafted_texts.items()}
-
-    @functools.cached_property
-    def hand_crafted_texts(self):
-        """Their texts, `{view: {class name: [text, ...]}}`."""
-        return hand_crafted_texts(self.pack.class_names, self.template, self.sentences)
-
-    @functools.cache  # noqa: B019 -- an Evaluation lives as long as what it caches
+    @per_task
     def tensors(self, method):
         """Return what a method's stage learned, refused if made from anything else than now."""
-        record = origin(self.params, method, self.pack, self.backbone, self.texts(method))
-        return load_tensors(self.params.artefact(method, self.name), record)[0]
-
-    def texts(self, method):
-        """Return the texts that a method learns from as `training.origin` wants them, or None."""
-        match method:
-            case "dualpt":
-                return self.sentences
-            case "dualview":
-                return self.hand_crafted_texts
-            case "kgcoop" | "prograd":
-                return self.hand_crafted_texts["template"]
-            case "aape" if self.name in self.params.captioned:
-                return load_captions(self.params, self.name)
-            case "aape":
-                sources = [s.variant.reference for s in plan(self.params, method, self.name)]
-                return load_references(self.params, self.name, self.pack.class_names, sources)
-
-    @functools.cached_property
-    def sentences(self):
-        """The descriptions of all classes, `{class name: [sentence, ...]}`."""
-        return load_descriptions(self.params, self.name, self.pack.class_names).texts
-
-    @functools.cached_property
-    def descriptions(self):
-        """The descriptions of all classes as the text tower sees them."""
-        if self.source:
-            return self.source.descriptions.of(self.source_labels)
-        return encode_descriptions(self.encoder, self.sentences, self.pack.class_names)
+        return load_tensors(self.params.artefact(method, self.name), origin(self, method))[0]
 
     def compare(self, before, after):
-        """Return the `Comparison` of two classifiers [C, d] over all test images."""
-        scale = self.backbone.logit_scale
-        shares = [(scale * self.features @ classes.T).softmax(dim=-1) for classes in
-                  (before, after)]
-        return Comparison(self.pack.class_names, self.pack.test.paths, self.labels, *shares)
-
-
-class Comparison(NamedTuple):
-    """What two classifiers make of the same test images."""
-
-    class_names: list
-    paths: list
-    labels: torch.Tensor  # [N]
-    before: torch.Tensor  # [N, C] class probabilities
-    after: torch.Tensor
-
-    def per_class_change(self):
-        """Return the change of each class's accuracy, in points, as a Series by class name."""
-        frame = pd.DataFrame({"label": self.labels,
-                              "before": top1_each(self.before, self.labels),
-                              "after": top1_each(self.after, self.labels)})
-        means = frame.groupby("label").mean()
-        return pd.Series((means["after"] - means["before"]).values,
-                         index=[self.class_names[label] for label in means.index])
-
-    def examples(self, count, classes=3):
-        """Return `count` images that `after` puts right and `count` that it spoils, as dicts.
-
-        They are the ones whose right class gained or lost most probability, of different classes.
-        """
-        rows = torch.arange(len(self.labels))
-        gain = (self.after - self.before)[rows, self.labels]
-        right_before = top1_each(self.before, self.labels) > 0
-        right_after = top1_each(self.after, self.labels) > 0
-        chosen = []
-        for changed, order in ((right_after & ~right_before, gain.argsort(descending=True)),
-                               (right_before & ~right_after, gain.argsort())):
-            of_class = {}  # the most changed image of each class
-            for index in order[changed[order]].tolist():
-                of_class.setdefault(self.labels[index].item(), index)
-            chosen += list(of_class.values())[:count]
-        return [{"path": self.paths[index], "truth": self.class_names[self.labels[index]],
-                 "before": self._ranking(self.before[index], classes),
-                 "after": self._ranking(self.after[index], classes)} for index in chosen]
-
-    def _ranking(self, shares, classes):
-        top = shares.topk(min(classes, len(shares)))
-        return [(self.class_names[label], 100 * share)
-                for share, label in zip(top.values.tolist(), top.indices.tolist(), strict=True)]
-
-
-def top1_each(shares, labels):
-    """Return 100 for every image [N] whose highest share [N, C] is the right class's, else 0."""
-    return 100.0 * (shares.argmax(dim=-1) == labels)
+        """Return the `Changes` from one classifier [C, d] to another over all test images."""
+        shares = [(self.logit_scale * self.features @ classes.T).softmax(dim=-1)
+                  for classes in (before, after)]
+        return Changes(self.class_names, self.pack.test.paths, self.labels, *shares)

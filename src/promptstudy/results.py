@@ -10,6 +10,8 @@ COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "sho
 KEY = COLUMNS[:-2]
 # protocols that test elsewhere, and what their mean is of
 TRANSFER = {"cross_dataset": "mean of the others", "domain": "mean of the shifts"}
+# Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
+DESCRIPTIONS_ALONE = "descriptions alone"
 METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
            "linear_probe": "Linear probe", "coop": "CoOp", "kgcoop": "KgCoOp",
            "prograd": "ProGrad", "dualpt": "DuAl-PT", "dualview": "Dual-view", "aape": "AAPE"}

@@ -5,21 +5,21 @@ they are stacked on a leading run axis R. Losses are per run and the optimiser w
 so each run is what it would be alone.
 """
 
-import hashlib
 import math
 import shutil
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .datasets.splits import base_and_new
-from .errors import DamagedFile, DivergedError
+from .code import training_sha256
+from .errors import DamagedFile, DivergedError, MissingFile
 from .files import json_sha256, load_tensors, save_tensors
-from .params import Setting
+from .methods import table
+from .plans import count_epochs, count_steps, plan, schedule_of, training_draws
 
 AT_ONCE = 4  # settings at most that a processor trains side by side: each needs its own memory
 
@@ -30,69 +30,6 @@ class Batch(NamedTuple):
     index: torch.Tensor  # [R, B] place of each image among the training images
     features: torch.Tensor  # [R, B, d] normalised global features
     labels: torch.Tensor  # [R, B]
-
-
-def plan(params, method, dataset):
-    """Return every `Setting` of a method that the suite trains on a dataset, each once."""
-    settings = _tested_there(params, method, dataset)
-    if dataset == params.transfer.source:
-        settings.append(transferred(params, method))
-    return list({setting.key: setting for setting in settings}.values())
-
-
-def transferred(params, method):
-    """Return the `Setting` of a method that is trained on the source to be tested elsewhere.
-
-    Where the suite trains the same variant few-shot by the same schedule, it is that one.
-    """
-    variant, source = getattr(params, method).base_to_new, params.transfer.source
-    few_shot, alone = (Setting(protocol, variant, params.transfer.shots)
-                       for protocol in ("few_shot", "transfer"))
-    schedules = [schedule_of(params, method, source, setting) for setting in (few_shot, alone)]
-    known = few_shot in _tested_there(params, method, source) and schedules[0] == schedules[1]
-    return few_shot if known else alone
-
-
-def _tested_there(params, method, dataset):
-    """The settings of a method that are trained on a dataset to be tested on it."""
-    block = getattr(params, method)
-    if dataset in params.captioned:  # every image is a class of its own, so there is one a class
-        return [Setting("retrieval", block.retrieval, 1)]
-    few_shot = params.shots if block.few_shot else ()
-    settings = [Setting("few_shot", block.few_shot, shots) for shots in few_shot]
-    settings.append(Setting("base_to_new", block.base_to_new, params.base_to_new_shots))
-    if hasattr(block, "retrieval"):
-        settings.append(Setting("retrieval", block.retrieval, params.base_to_new_shots))
-    if dataset in block.study_datasets:
-        settings += [Setting(block.study_protocol, variant, shots)
-                     for variant in block.study_variants for shots in block.study_shots]
-    return settings
-
-
-def schedule_of(params, method, dataset, setting):
-    """Return the `Schedule` that a method is trained with on a dataset in a `Setting`."""
-    schedule, changes = getattr(params, method).schedule, {}
-    if dataset in schedule.epochs_on:
-        changes["epochs"] = dict.fromkeys(schedule.epochs, schedule.epochs_on[dataset])
-    if setting.protocol in ("base_to_new", "transfer") and schedule.base_to_new_lr:
-        changes["lr"] = schedule.base_to_new_lr
-    return schedule.model_copy(update=changes)
-
-
-def origin(params, method, pack, backbone, texts=None):
-    """Return the record of what a method's learned tensors of a dataset depend on.
-
-    texts: the descriptions `{class name: [sentence, ...]}` of a method that learns from them.
-    """
-    record = {"method": method, "seeds": params.seeds, "shots": params.shots,
-              "settings": getattr(params, method).model_dump(mode="json"),
-              "class_names": pack.class_names,
-              **{key: pack.origin[key] for key in ("images", "views", "local_grid")},
-              "image_fingerprint": backbone.image_fingerprint,
-              "text_fingerprint": backbone.text_fingerprint}
-    if pack.origin["dataset"] == params.transfer.source:
-        record["transfer"] = params.transfer.shots
-    return record if texts is None else {**record, "texts": json_sha256(texts)}
 
 
 def learning_rate(schedule, epoch, n_epochs):
@@ -116,31 +53,17 @@ def epoch_batches(n_images, batch_size, generator):
     return order[:full or n_images].split(batch_size)
 
 
-def count_epochs(schedule, shots, n_images):
-    """Return how many epochs a setting trains for: those of its shots, within `max_steps`.
-
-    Warm-up teaches nothing, so one epoch follows it, however many steps that is.
-    """
-    epochs = schedule.epochs[shots]
-    if schedule.max_steps is not None:
-        steps_per_epoch = max(1, n_images // schedule.batch_size)
-        at_least = schedule.warmup_epochs + 1
-        epochs = min(epochs, max(at_least, schedule.max_steps // steps_per_epoch))
-    return epochs
+class Stopped(Exception):
+    """The training was told to stop."""
 
 
-def count_steps(schedule, shots, n_images):
-    """Return how many steps the epochs of a setting are."""
-    return count_epochs(schedule, shots, n_images) * max(1, n_images // schedule.batch_size)
-
-
-def train(method, images, draws, schedule, shots, seeds, progress=None):
+def train(method, images, draws, schedule, shots, seeds, progress=None, stop=None):
     """Train `method` in place and return its losses [steps, R].
 
     images: the pack's training images; draws: their indices [R, N], one row a run; `seeds` [R]
     order the images and pick the augmented views, independently for every run. `progress` is a
-    bar that is moved on with every step. Raises `FloatingPointError` naming the seed and step of a
-    loss that is not finite.
+    bar that is moved on with every step. Raises `DivergedError` naming the seed and step of a loss
+    that is not finite, and `Stopped` before the next step once the event `stop` is set.
     """
     device = next(method.parameters()).device
     features, labels, views = (t.to(device) for t in (images.features, images.labels, images.views))
@@ -153,6 +76,8 @@ def train(method, images, draws, schedule, shots, seeds, progress=None):
         orders = zip(*(epoch_batches(draws.shape[1], schedule.batch_size, generator)
                        for generator in generators), strict=True)
         for order in orders:
+            if stop is not None and stop.is_set():
+                raise Stopped
             index = draws.gather(1, torch.stack(order))
             chosen = features[index]
             if views.shape[1]:
@@ -178,22 +103,34 @@ def _check_finite(loss, seeds, step):
                                 "lower the learning rate in params.yaml")
 
 
-def train_plan(params, method, pack, backbone, build, texts=None):
-    """Train every setting of a method's `plan` and save what was learned as its artefact.
+def train_plan(task, method):
+    """Return what a method learned in every setting of its `plan`, trained now unless it has been.
 
-    `build(setting, class_names, draws)` returns the untrained method with one run a seed; draws
-    [R, N] are the indices of each run's training images. Saved are the tensors `SETTING/PARAMETER`
-    [R, ...] of the learned parameters and `SETTING/losses` [steps, R], with their `origin` (which
-    see for `texts`). Each setting is kept on disk as soon as it is trained: after a crash the next
-    call goes on with the others. Returns the tensors.
+    What is returned are the tensors `SETTING/PARAMETER` [R, ...] of the learned parameters and
+    `SETTING/losses` [steps, R]. They are stored as the method's artefact with their `origin`; one
+    of the same origin is loaded instead. Each setting is kept on disk as soon as it is trained:
+    after a crash or an interruption the next call goes on with the others. An interruption
+    (Ctrl-C, Jupyter's button, SIGTERM) stops within one step.
     """
-    dataset, settings = pack.origin["dataset"], plan(params, method, pack.origin["dataset"])
-    record, code = origin(params, method, pack, backbone, texts), code_sha256()
-    folder = params.root / ".work" / method / dataset
-    drawn = [training_draws(params, pack, setting) for setting in settings]
+    params, dataset, record = task.params, task.name, origin(task, method)
+    artefact = params.artefact(method, dataset)
+    try:
+        tensors = load_tensors(artefact, record)[0]
+        print(f"{method} on {dataset}: loaded, trained before with the same code, data and params")
+        return tensors
+    except MissingFile:
+        pass  # never trained
+    except DamagedFile as error:
+        print(f"{method} on {dataset} is trained again: {error}")
+    settings, folder = plan(params, method, dataset), params.root / ".work" / method / dataset
+    drawn = [training_draws(params, task.pack, setting) for setting in settings]
     schedules = [schedule_of(params, method, dataset, setting) for setting in settings]
     steps = [count_steps(schedule, setting.shots, draws.shape[1])
              for schedule, setting, (draws, _) in zip(schedules, settings, drawn, strict=True)]
+    build, stop = table.load(method).build, threading.Event()
+    for setting, (draws, names) in zip(settings, drawn, strict=True):
+        # what does not fit is said before anything is trained; texts are encoded here, by all cores
+        build(task, setting, names, draws)
 
     def learn(number):
         setting, (draws, names), before = settings[number], drawn[number], True
@@ -201,43 +138,67 @@ def train_plan(params, method, pack, backbone, build, texts=None):
         def compute():
             nonlocal before
             before = False
-            model = build(setting, names, draws)
-            losses = train(model, pack.train, draws, schedules[number], setting.shots, params.seeds,
-                           progress)
+            model = build(task, setting, names, draws)
+            losses = train(model, task.pack.train, draws, schedules[number], setting.shots,
+                           params.seeds, progress, stop)
             learned = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
             return {**learned, "losses": losses}
 
         kept_at = folder / f"{setting.key.replace('/', '_')}.safetensors"
-        learned = kept(kept_at, {**record, "setting": setting.key, "code": code}, compute)
+        learned = kept(kept_at, {**record, "setting": setting.key}, compute)
         progress.update(steps[number] * before)
         return learned
 
-    device = next(backbone.model.parameters()).device
+    device = next(task.backbone.model.parameters()).device
     longest_first = sorted(range(len(settings)), key=steps.__getitem__, reverse=True)
     with tqdm(total=sum(steps), desc=f"{method} on {dataset}, {len(settings)} settings",
               unit="step") as progress:
-        learned = dict(zip(longest_first, side_by_side(learn, longest_first, device), strict=True))
+        learned = dict(zip(longest_first, side_by_side(learn, longest_first, device, stop),
+                           strict=True))
     tensors = {f"{setting.key}/{name}": tensor for number, setting in enumerate(settings)
                for name, tensor in learned[number].items()}
-    save_tensors(params.artefact(method, dataset), tensors, record)
+    save_tensors(artefact, tensors, record)
     shutil.rmtree(folder)
     return tensors
 
 
-def side_by_side(function, items, device):
+def origin(task, method):
+    """Return the record of what a method's learned tensors of a dataset depend on."""
+    params, pack, backbone = task.params, task.pack, task.backbone
+    record = {"method": method, "code": training_sha256(method), "seeds": params.seeds,
+              "shots": params.shots, "settings": getattr(params, method).model_dump(mode="json"),
+              "class_names": pack.class_names,
+              **{key: pack.origin[key] for key in ("images", "views", "local_grid")},
+              "image_fingerprint": backbone.image_fingerprint,
+              "text_fingerprint": backbone.text_fingerprint}
+    if task.name == params.transfer.source:
+        record["transfer"] = params.transfer.shots
+    texts = table.load(method).texts(task)
+    return record if texts is None else {**record, "texts": json_sha256(texts)}
+
+
+def side_by_side(function, items, device, stop=None):
     """Return `[function(item), ...]`, on a processor some at once, in threads that share its cores.
 
     Many small operations keep several cores less busy than they would be with items of their own;
-    a GPU takes the items in turn. After a failure what has begun is ended and no other begins.
+    a GPU takes the items in turn. After a failure what has begun is ended and no other begins. An
+    interruption sets the event `stop`, which the function must heed, and is raised when it has.
     """
     cores = torch.get_num_threads()
     at_once = min(AT_ONCE, cores, len(items)) if device.type == "cpu" else 1
+    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads,
+                              initargs=(cores // at_once,))
     try:
-        with ThreadPoolExecutor(at_once, initializer=torch.set_num_threads,
-                                initargs=(cores // at_once,)) as pool:
-            return list(pool.map(function, items))
+        futures = [pool.submit(function, item) for item in items]
+        wait(futures, return_when="FIRST_EXCEPTION")
+    except BaseException:  # raised in this thread, while it waits: an interruption
+        if stop is not None:
+            stop.set()
+        raise
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
+    return [future.result() for future in futures]
 
 
 def learned_by(tensors, setting):
@@ -245,29 +206,6 @@ def learned_by(tensors, setting):
     prefix = f"{setting.key}/"
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()
             if name.startswith(prefix)}
-
-
-def training_draws(params, pack, setting):
-    """Return `(indices [R, N] of each seed's training images, class names)` of a setting.
-
-    Base-to-new draws over all classes and then keeps the base ones, so that its images are those
-    of the few-shot run with the same seed.
-    """
-    draws = torch.stack([pack.draw(setting.shots, seed)[0] for seed in params.seeds])
-    names = pack.class_names
-    if setting.protocol == "base_to_new":
-        base, _ = base_and_new(len(names))
-        names = names[:len(base)]
-        draws = torch.stack([draw[pack.train.labels[draw] < len(base)] for draw in draws])
-    return draws, names
-
-
-def code_sha256():
-    """Return the SHA-256 of this package's source: what a half-finished training depends on."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def kept(path, origin, compute):

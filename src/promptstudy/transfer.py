@@ -9,7 +9,7 @@ from .datasets.splits import shift_of
 from .evaluation import PROBE, Evaluation
 from .methods import linear_probe
 from .params import ORIGINAL, Setting
-from .training import transferred
+from .plans import transferred
 
 
 def cross_dataset(source, targets):
@@ -35,7 +35,7 @@ def domain(source, packs):
     """
     shots = source.params.transfer.shots
     targets = [(source, {source.name: slice(None)} | _originals(source, packs))]
-    targets += [(Evaluation(source.params, name, pack, source.backbone, source.encoder, source),
+    targets += [(Evaluation(source.params, pack, source.backbone, source.encoder, source),
                  {name: slice(None)}) for name, pack in packs.items()]
     for target, parts in targets:
         _hand_crafted(source, "domain", target, parts)
@@ -74,7 +74,8 @@ def _linear_probe(source, protocol, target, parts):
 
 def _learned(source, protocol, method, setting, target, parts):
     """Add a row for every run, and for every ensemble of the dual-view method's views."""
-    model, inputs = source.trained(method, setting, onto=target), target.inputs(method)
+    model = source.trained(method, setting, onto=target)
+    inputs = target.inputs(model)
     predictions = {setting.variant.label: model.predict(*inputs)}
     if method == "dualview":
         ensembles = setting.variant.ensembles(source.params.dualview.ensembles)

@@ -11,7 +11,7 @@ import open_clip
 import torch
 
 from ..errors import BackboneError, DamagedFile, MissingFile
-from ..files import file_sha256, tensors_sha256
+from ..files import file_sha256, tensors_sha256, write_text
 
 LOCAL = "local-dir:"
 
@@ -42,6 +42,12 @@ class Backbone:
         """SHA-256 over the text tower's weights: what learned context vectors depend on."""
         state = self.model.state_dict()
         return tensors_sha256({k: v for k, v in state.items() if not k.startswith("visual.")})
+
+    def save_record(self, path):
+        """Write name and fingerprints as JSON: a file that changes when either tower does."""
+        record = {"name": self.name, "image_fingerprint": self.image_fingerprint,
+                  "text_fingerprint": self.text_fingerprint}
+        write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 def load_backbone(name, pretrained=None, root=".", device="cpu"):

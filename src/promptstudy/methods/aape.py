@@ -1,114 +1,14 @@
-"""AAPE: a language model's sentences, distilled into a prompt embedding made from the image.
-
-Huang, Seto, Abnar, Grangier, Jaitly and Susskind, *Aggregate-and-Adapt Natural Language Prompts for
-Downstream Generalization of CLIP*, NeurIPS 2024. Re-implemented from the abstract and a caption,
-which name the parts (attention over the prompts, a CLIP reward, a generator that is distilled and
-trained for the task, and is all that is kept); layers, equations and constants are inferred.
-"""
+"""AAPE as a classifier, and how AAPE is built and restored (see `aape_core`)."""
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
-from . import aggregators
+from ..class_texts import reference_features, references
+from ..plans import plan
+from .aape_core import AAPE
+from .aape_retrieval import Retriever
 from .losses import cross_entropy
-from .projections import PROJECTIONS
-from .stacked import MLP
 
-CLIPSCORE = 2.5  # CLIPScore's factor (Hessel et al., EMNLP 2021)
 CHUNK = 256  # images that are predicted at once
-
-
-class AAPE(nn.Module):
-    """R runs of AAPE that train side by side: generator h, projection and aggregator A.
-
-    With f an image's normalised feature of size `dim` and E_k its K reference prompts,
-        summary  p^a = A(f, {E_k})                        (see `aggregators`),
-        AAPE     p = norm(h(f)), or norm(f + h(f)) with h = 0 at first,  h a perceptron,
-    and training minimises L_task + lambda D(p, p^a) + mu L_reward(f, p^a). In the second term p^a
-    is held fixed: the teacher is not drawn to its pupil. A subclass says what the task is.
-
-    `seeds` [R] initialise the runs. `prompts` are the reference prompts, `DescriptionFeatures` with
-    one set a label; without them there is no aggregator, and all but `loss` works.
-    """
-
-    def __init__(self, dim, variant, logit_scale, seeds, prompts=None):
-        super().__init__()
-        self.variant, self.logit_scale = variant, logit_scale
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.generator = MLP(generators, dim, variant.gen_hidden or dim,
-                             zero=variant.gen_residual)
-        self.projection = PROJECTIONS[variant.proj](generators, dim)
-        if prompts is not None:
-            self.prompts = prompts.first(variant.k)
-            self.aggregator = _aggregator(generators, dim, variant)
-            self.to(prompts.features.device)
-
-    def restore(self, learned):
-        """Take the learned tensors `{parameter: [R, ...]}` of the parts that are here; return self.
-
-        What belongs to an absent aggregator is left alone.
-        """
-        self.load_state_dict({name: learned[name] for name in self.state_dict()})
-        return self
-
-    def generate(self, features):
-        """Return the AAPE p [R, B, d] of normalised image features [R, B, d]."""
-        generated = self.generator(features)
-        if self.variant.gen_residual:
-            generated = generated + features
-        return F.normalize(generated, dim=-1)
-
-    def summary(self, batch):
-        """Return p^a [R, B, d] of a batch from the reference prompts of its labels."""
-        return self.aggregator(batch.features, self.prompts.features[batch.labels],
-                               self.prompts.weights[batch.labels])
-
-    def distillation(self, generated, summary):
-        """Return D(p, p^a) [R]: ||p - p^a||^2 (`l2`), 1 - p . p^a (`cos`) or ||p - p^a||_1 (`l1`).
-
-        No gradient flows to p^a, unless the variant's `distill_stopgrad` is off.
-        """
-        if self.variant.distill_stopgrad:
-            summary = summary.detach()
-        match self.variant.distill:
-            case "l2":
-                distance = (generated - summary).square().sum(dim=-1)
-            case "cos":
-                distance = 1 - (generated * summary).sum(dim=-1)
-            case "l1":
-                distance = (generated - summary).abs().sum(dim=-1)
-        return distance.mean(dim=-1)
-
-    def reward_loss(self, features, summary):
-        """Return L_reward(f, p^a) [R], what CLIP finds wrong with a summary of its image.
-
-        `cos`: 1 - f . p^a; `nce`: the cross-entropy of the right summary among the batch's;
-        `clipscore`: -2.5 max(f . p^a, 0).
-        """
-        similarity = (features * summary).sum(dim=-1)
-        match self.variant.reward:
-            case "cos":
-                return (1 - similarity).mean(dim=-1)
-            case "nce":
-                own = torch.arange(features.shape[1], device=features.device)
-                return cross_entropy(self.logit_scale * features @ summary.mT,
-                                     own.expand(len(features), -1))
-            case "clipscore":
-                return -CLIPSCORE * similarity.clamp(min=0).mean(dim=-1)
-
-    def terms(self, batch):
-        """Return the parts of the loss, `{name: [R]}` without their weights."""
-        generated, summary = self.generate(batch.features), self.summary(batch)
-        return {"task": self.task_loss(batch, generated),
-                "distillation": self.distillation(generated, summary),
-                "reward": self.reward_loss(batch.features, summary)}
-
-    def loss(self, batch):
-        """Return L_task + lambda D(p, p^a) + mu L_reward(f, p^a) [R] of each run on its batch."""
-        weights = {"task": 1, "distillation": self.variant.lambda_distill,
-                   "reward": self.variant.mu}
-        return sum(weights[name] * term for name, term in self.terms(batch).items())
 
 
 class Classifier(AAPE):
@@ -118,6 +18,8 @@ class Classifier(AAPE):
     prompts; the reference prompts of a training image are those of its class. The projection
     starts so that w_c = t_c: before the first step this is zero-shot CLIP.
     """
+
+    reads_local = False
 
     def __init__(self, templates, variant, logit_scale, seeds, prompts=None):
         super().__init__(templates.shape[-1], variant, logit_scale, seeds, prompts)
@@ -144,13 +46,31 @@ class Classifier(AAPE):
         return self.logits(features, self.generate(features))
 
 
-def _aggregator(generators, dim, variant):
-    match variant.aggregator:
-        case "attention":
-            return aggregators.Attention(generators, dim, variant.heads, variant.agg_values)
-        case "mean":
-            return aggregators.Mean()
-        case "random":
-            return aggregators.Random(generators)
-        case "mlp":
-            return aggregators.Perceptron(generators, dim)
+def texts(task):
+    """Return the reference prompts that the suite's variants learn from."""
+    if task.captioned:
+        return references(task, "llm")
+    sources = {setting.variant.reference for setting in plan(task.params, "aape", task.name)}
+    return {source: references(task, source) for source in sorted(sources)}
+
+
+def build(task, setting, class_names, draws):
+    """Return the untrained AAPE of a setting: `Retriever` for retrieval, else `Classifier`."""
+    common = setting.variant, task.logit_scale, task.params.seeds
+    prompts = reference_features(task, setting.variant.reference)
+    if setting.protocol == "retrieval":
+        return Retriever(task.encoder.dim, *common, prompts)
+    templates = task.encoder.encode_templates(task.class_names, [task.template])
+    base = slice(len(class_names))
+    return Classifier(templates[base], *common, prompts.of(base))
+
+
+def restore(task, setting, learned, subset="all", onto=None):
+    """Return what was learned, without aggregator and texts, for the names of a subset of `onto`.
+    """
+    onto = onto or task
+    common = setting.variant, task.logit_scale, task.params.seeds
+    if setting.protocol == "retrieval":
+        return Retriever(task.encoder.dim, *common).restore(learned)
+    templates = task.encoder.encode_templates(onto.names_of(subset), [onto.template])
+    return Classifier(templates, *common).restore(learned)

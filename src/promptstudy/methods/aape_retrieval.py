@@ -6,7 +6,7 @@ Re-implemented from the abstract, which names the task; the equations are inferr
 import torch
 from torch.nn import functional as F
 
-from .aape import AAPE
+from .aape_core import AAPE
 
 
 class Retriever(AAPE):

@@ -20,6 +20,8 @@ class CoOp(nn.Module):
     contexts that do not fit.
     """
 
+    reads_local = False  # does `predict` want local image features too?
+
     def __init__(self, encoder, class_names, variant, logit_scale, *, contexts=None, seeds=()):
         super().__init__()
         self.encoder, self.logit_scale = encoder, logit_scale
@@ -48,3 +50,19 @@ class CoOp(nn.Module):
     def predict(self, features):
         """Return the predicted classes [R, N] of normalised image features [N, d]."""
         return self.logits(features, self.class_features()).argmax(dim=-1)
+
+
+def texts(task):
+    """Return None: CoOp reads nothing but the class names."""
+
+
+def build(task, setting, class_names, draws):
+    """Return the untrained CoOp of a setting, one run a seed."""
+    return CoOp(task.encoder, class_names, setting.variant, task.logit_scale,
+                seeds=task.params.seeds)
+
+
+def restore(task, setting, learned, subset="all", onto=None):
+    """Return the learned contexts around the class names of a subset of `onto`, or of the task."""
+    return CoOp(task.encoder, (onto or task).names_of(subset), setting.variant, task.logit_scale,
+                contexts=learned["contexts"])

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..class_texts import descriptions, sentences
 from ..clip.prompts import PromptLayout, initial_contexts
 from .losses import cross_entropy
 from .transport import sinkhorn
@@ -37,8 +38,10 @@ class DuAlPT(nn.Module):
     `contexts` [R, N, M, D] or [R, N, C, M, D] are the starting point, fresh ones drawn from
     `seeds` when None. `train_local` [n, L, d] are the local features of all training images and
     `descriptions` those of the classes; each is needed if its part of the loss weighs more than 0.
-    Raises `ValueError` for contexts that do not fit.
+    Raises `PromptError` for contexts that do not fit.
     """
+
+    reads_local = True  # `predict` wants local image features too
 
     def __init__(self, encoder, class_names, variant, logit_scale, *, contexts=None, seeds=(),
                  train_local=None, descriptions=None):
@@ -160,3 +163,28 @@ class DuAlPT(nn.Module):
             teacher = self.global_logits(features, self.descriptions.mean)
             scores = scores + self.variant.llm_ensemble * teacher
         return scores
+
+
+def texts(task):
+    """Return the descriptions that the prompts are aligned with."""
+    return sentences(task)
+
+
+def build(task, setting, class_names, draws):
+    """Return the untrained DuAl-PT of a setting, one run a seed."""
+    of_classes = descriptions(task, setting.variant.descriptions).of(slice(len(class_names)))
+    return DuAlPT(task.encoder, class_names, setting.variant, task.logit_scale,
+                  seeds=task.params.seeds, train_local=task.pack.train.local,
+                  descriptions=of_classes)
+
+
+def restore(task, setting, learned, subset="all", onto=None):
+    """Return the learned prompts around the class names of a subset of `onto`, or of the task.
+
+    It holds descriptions only if its prediction reads them (`llm_ensemble`).
+    """
+    onto, of_classes = onto or task, None
+    if setting.variant.llm_ensemble:
+        of_classes = descriptions(onto).of(onto.classes_of(subset))
+    return DuAlPT(task.encoder, onto.names_of(subset), setting.variant, task.logit_scale,
+                  contexts=learned["contexts"], descriptions=of_classes)

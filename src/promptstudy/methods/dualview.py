@@ -9,8 +9,16 @@ work is KgCoOp, which draws the views of each class together and keeps no two cl
 import torch
 from torch.nn import functional as F
 
+from ..class_texts import view_features, view_texts
 from ..clip.prompts import PromptLayout
-from .augmentation import Augmentation, ContextNetwork, Support, image_prototypes
+from ..plans import training_draws
+from .augmentation import (
+    Augmentation,
+    ContextNetwork,
+    Support,
+    image_prototypes,
+    stand_ins,
+)
 from .coop import CoOp
 from .losses import cross_entropy
 from .mutual_information import iic, infonce, joint_distribution, jsd
@@ -131,3 +139,45 @@ class DualView(CoOp):
         if a:
             classes = F.normalize((1 - a) * classes + a * self.hard.mean, dim=-1)
         return self.logits(features, classes).argmax(dim=-1)
+
+
+def texts(task):
+    """Return the texts of every hand-crafted view."""
+    return view_texts(task)
+
+
+def build(task, setting, class_names, draws):
+    """Return the untrained dual-view method of a setting, one run a seed."""
+    hard = view_features(task, setting.variant.hard_view).of(slice(len(class_names)))
+    return DualView(task.encoder, class_names, setting.variant, task.logit_scale,
+                    seeds=task.params.seeds, hard=hard, support=Support.of(task.pack.train, draws))
+
+
+def restore(task, setting, learned, subset="all", onto=None):
+    """Return what was learned, around the class names of a subset of `onto`, or of the task."""
+    onto = onto or task
+    hard = view_features(onto, setting.variant.hard_view).of(onto.classes_of(subset))
+    model = DualView(task.encoder, onto.names_of(subset), setting.variant, task.logit_scale,
+                     contexts=learned["contexts"], seeds=task.params.seeds, hard=hard,
+                     prototypes=_prototypes(task, setting, subset, onto))
+    model.load_state_dict(learned, strict=False)  # its network, where it has one
+    return model
+
+
+def _prototypes(task, setting, subset, onto):
+    """Return the prototypes [R, C, d] that `proto_ctx` makes contexts of, else None.
+
+    New classes have no training images, so stand-ins are made from their names; so they are for the
+    classes of another dataset `onto`, but not for those of a shifted version of this one.
+    """
+    if setting.variant.augmentation != "proto_ctx":
+        return None
+    draws, names = training_draws(task.params, task.pack, setting)
+    known = image_prototypes(Support.of(task.pack.train, draws), len(names))
+    if onto.source is task:
+        return known[:, onto.source_labels]
+    if onto is task and subset != "new":
+        return known
+    view = setting.variant.hard_view
+    written = view_features(task, view).mean[:len(names)]
+    return stand_ins(view_features(onto, view).of(onto.classes_of(subset)).mean, known, written)

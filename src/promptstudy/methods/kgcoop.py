@@ -26,3 +26,20 @@ class KgCoOp(CoOp):
         distance = 1 - (soft * self.hard).sum(dim=-1).mean(dim=-1)
         return (cross_entropy(self.logits(batch.features, soft), batch.labels)
                 + self.weight * distance)
+
+
+def texts(task):
+    """Return the hand-crafted prompts that the class features are held to."""
+    return task.template_texts
+
+
+def build(task, setting, class_names, draws):
+    """Return the untrained KgCoOp of a setting, one run a seed."""
+    return KgCoOp(task.encoder, class_names, setting.variant, task.logit_scale,
+                  seeds=task.params.seeds, hard=task.template_features[:len(class_names)])
+
+
+def restore(task, setting, learned, subset="all", onto=None):
+    """Return CoOp with the learned contexts, around the names of a subset of `onto` or the task."""
+    return CoOp(task.encoder, (onto or task).names_of(subset), setting.variant.context,
+                task.logit_scale, contexts=learned["contexts"])

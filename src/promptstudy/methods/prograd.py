@@ -45,3 +45,20 @@ def without_conflict(task, general, weight):
     against = (g * direction).sum(dim=1).clamp(max=0)
     squared = direction.square().sum(dim=1).clamp(min=torch.finfo(direction.dtype).tiny)
     return (g - weight * (against / squared)[:, None] * direction).view_as(task)
+
+
+def texts(task):
+    """Return the hand-crafted prompts that the class features are held to."""
+    return task.template_texts
+
+
+def build(task, setting, class_names, draws):
+    """Return the untrained ProGrad of a setting, one run a seed."""
+    return ProGrad(task.encoder, class_names, setting.variant, task.logit_scale,
+                   seeds=task.params.seeds, hard=task.template_features[:len(class_names)])
+
+
+def restore(task, setting, learned, subset="all", onto=None):
+    """Return CoOp with the learned contexts, around the names of a subset of `onto` or the task."""
+    return CoOp(task.encoder, (onto or task).names_of(subset), setting.variant.context,
+                task.logit_scale, contexts=learned["contexts"])

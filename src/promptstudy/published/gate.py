@@ -5,8 +5,8 @@ import warnings
 from open_clip import get_model_preprocess_cfg
 
 from ..errors import ZeroShotMismatch
-from ..evaluation import Evaluation
 from ..results import table
+from ..scores import Scores
 from .comparison import compare
 from .numbers import load_datasets, load_numbers, placed, published_backbone, published_dataset
 
@@ -28,9 +28,9 @@ def zero_shot_gate(params, name, pack, backbone, encoder):
                         & (numbers["target"] == published_dataset(name, load_datasets()))]
     if published.empty:
         return None
-    evaluation = Evaluation(params, name, pack, backbone, encoder)
-    evaluation.hand_crafted(["zero_shot"])
-    cells, set_aside = compare(table(evaluation.rows), params)
+    scores = Scores(params, pack, backbone, encoder)
+    scores.hand_crafted(["zero_shot"])
+    cells, set_aside = compare(table(scores.rows), params)
     for reason in set_aside:
         warnings.warn(f"zero-shot accuracy is not compared with the papers': {reason}",
                       stacklevel=2)

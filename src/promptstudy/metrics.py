@@ -1,9 +1,35 @@
-"""Retrieval between images and texts: which share of queries finds what belongs to it."""
+"""What is measured: accuracy, how typical an image is, and recall in retrieval."""
 
 import torch
+from torch.nn import functional as F
 
 RANKS = (1, 5, 10)
 CHUNK = 256  # queries that are ranked at once
+
+
+def top1(predicted, labels):
+    """Return the share of correct predictions in percent, over images and not over classes."""
+    return 100 * (predicted == labels).double().mean(dim=-1)
+
+
+def top1_each(shares, labels):
+    """Return 100 for every image [N] whose highest share [N, C] is the right class's, else 0."""
+    return 100.0 * (shares.argmax(dim=-1) == labels)
+
+
+def typicality(features, labels, train):
+    """Return the cosine [N] of each image to the mean of its class's training images.
+
+    features [N, d] and labels [N] are the images'; `train` is the pack's training split.
+    """
+    member = F.one_hot(train.labels).T.float()
+    means = F.normalize(member @ F.normalize(train.features, dim=-1), dim=-1)
+    return (F.normalize(features, dim=-1) * means[labels]).sum(dim=-1)
+
+
+def quarters(values):
+    """Return the quarter [N] of each value by its rank: 1 for the lowest, 4 for the highest."""
+    return 1 + values.argsort(stable=True).argsort() * 4 // len(values)
 
 
 def recalls(images, texts, image_labels, text_labels):

@@ -1,0 +1,64 @@
+"""What is written about the classes of a Task, as text and as the text tower sees it."""
+
+from .clip.descriptions import encode_descriptions, hand_crafted_texts, shuffled
+from .datasets.captions import load_captions
+from .llm.descriptions import load_descriptions, load_references
+from .task import per_task
+
+
+@per_task
+def sentences(task):
+    """Return a language model's descriptions of all classes, `{class name: [sentence, ...]}`."""
+    return load_descriptions(task.params, task.name, task.class_names).texts
+
+
+@per_task
+def descriptions(task, kind="llm"):
+    """Return the `DescriptionFeatures` of all classes.
+
+    kind: `llm` are the language model's, `template` the hand-crafted prompt as the only one,
+    `shuffled` the language model's of another class. A shifted version has its source's.
+    """
+    if task.source:
+        return descriptions(task.source, kind).of(task.source_labels)
+    if kind == "shuffled":
+        return descriptions(task).of(shuffled(len(task.class_names)))
+    texts = sentences(task) if kind == "llm" else task.template_texts
+    return encode_descriptions(task.encoder, texts, task.class_names,
+                               f"descriptions of {task.name}" if kind == "llm" else None)
+
+
+@per_task
+def view_texts(task):
+    """Return the texts that a hand-crafted view can have, `{view: {class name: [text, ...]}}`."""
+    return hand_crafted_texts(task.class_names, task.template, sentences(task))
+
+
+@per_task
+def view_features(task, view):
+    """Return the `DescriptionFeatures` of all classes in a hand-crafted view.
+
+    view: `template`, `ensemble` or `descriptions`. A shifted version has its source's.
+    """
+    if task.source:
+        return view_features(task.source, view).of(task.source_labels)
+    return encode_descriptions(task.encoder, view_texts(task)[view], task.class_names)
+
+
+@per_task
+def references(task, source):
+    """Return AAPE's reference prompts, `{class name, or image path: [sentence, ...]}`.
+
+    source: `llm` or `human`. Those of a captioned dataset are its captions, whatever the source.
+    """
+    if task.captioned:
+        return load_captions(task.params, task.name)
+    return load_references(task.params, task.name, task.class_names, [source])[source]
+
+
+@per_task
+def reference_features(task, source):
+    """Return the `DescriptionFeatures` of the reference prompts of all training labels."""
+    labels = task.pack.train.paths if task.captioned else task.class_names
+    return encode_descriptions(task.encoder, references(task, source), labels,
+                               f"{source} prompts of {task.name}")

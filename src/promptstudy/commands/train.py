@@ -1,0 +1,22 @@
+"""Train a method on a dataset: every setting of the suite, all seeds side by side.
+
+What is trained already, with the same code, data and params, is left as it is.
+"""
+
+from ..params import load_params
+
+
+def arguments(parser):
+    """Declare what the command takes."""
+    parser.add_argument("method", help="name of the method in params.yaml, e.g. coop")
+    parser.add_argument("--dataset", required=True, help="name of the dataset in params.yaml")
+
+
+def run(args):
+    """Write the method's artefact."""
+    from ..methods import table
+    from ..task import Task
+    from ..training import train_plan
+    params = load_params(args.params)
+    table.load(args.method)
+    train_plan(Task.load(params, params.dataset(args.dataset)), args.method)

@@ -1,0 +1,99 @@
+"""Rows of results: scores of predictions on test images, and of hand-crafted prompts.
+
+Test labels are read here and in `evaluation`, and nowhere else.
+"""
+
+import functools
+
+from torch.nn import functional as F
+
+from .clip.descriptions import ensemble_templates
+from .metrics import quarters, top1, typicality
+from .task import Task
+
+
+class Scores(Task):
+    """A Task whose test images are scored.
+
+    `rows` collects one dict per run and subset with the columns of `results.COLUMNS`.
+    """
+
+    def __init__(self, params, pack, backbone, encoder, source=None):
+        super().__init__(params, pack, backbone, encoder, source)
+        self.features = F.normalize(pack.test.features, dim=-1)
+        self.labels = pack.test.labels
+        self.halves = {"base": self.labels < self.n_base, "new": self.labels >= self.n_base}
+        self.rows = []
+
+    def images_of(self, subset):
+        """Return normalised features and labels of a subset; labels count within the subset."""
+        if subset == "all":
+            return self.features, self.labels
+        mask = self.halves[subset]
+        first = self.n_base if subset == "new" else 0
+        return self.features[mask], self.labels[mask] - first
+
+    def local_of(self, subset):
+        """Return the normalised local features [n, L, d] of a subset's images."""
+        return self.local if subset == "all" else self.local[self.halves[subset]]
+
+    @functools.cached_property
+    def local(self):
+        """The normalised local features of all test images."""
+        return F.normalize(self.pack.test.local, dim=-1)
+
+    def add(self, protocol, method, variant, shots, seed, subset, predicted):
+        """Add a row: top-1 accuracy of the predictions for a subset's images."""
+        labels = self.images_of(subset)[1]
+        self.add_value(protocol, method, variant, shots, seed, subset, "top1",
+                       top1(predicted, labels).item(), len(labels))
+
+    def add_elsewhere(self, protocol, method, variant, shots, seed, target, predicted, parts):
+        """Add a row for each of `parts` {subset: indices} of the images of another Evaluation."""
+        for subset, images in parts.items():
+            labels = target.labels[images]
+            self.add_value(protocol, method, variant, shots, seed, subset, "top1",
+                           top1(predicted[images], labels).item(), len(labels))
+
+    def add_value(self, protocol, method, variant, shots, seed, subset, metric, value, n_test):
+        """Add a row: any value in percent, over `n_test` images or texts."""
+        self.rows.append({
+            "suite": self.params.suite, "dataset": self.name, "backbone": self.backbone.name,
+            "protocol": protocol, "method": method, "variant": variant, "shots": shots,
+            "seed": seed, "subset": subset, "metric": metric, "value": value, "n_test": n_test})
+
+    def add_quarters(self, method, variant, shots, seed, predicted):
+        """Add a row for each quarter of the test images by typicality: 1 the least typical."""
+        for quarter in range(1, 5):
+            images = self.quarter == quarter
+            if images.any():
+                self.add_value("typicality", method, variant, shots, seed, f"quarter {quarter}",
+                               "top1", top1(predicted[images], self.labels[images]).item(),
+                               images.sum().item())
+
+    @functools.cached_property
+    def quarter(self):
+        """The quarter of every test image by its typicality."""
+        return quarters(typicality(self.features, self.labels, self.pack.train))
+
+    def hand_crafted(self, methods=("zero_shot", "ensemble")):
+        """Evaluate zero-shot CLIP and the prompt ensemble, or one of them, in both protocols.
+
+        The prompt ensemble is CoOp's seven templates and the dataset's own one.
+        """
+        for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
+                                 ("base_to_new", "new")):
+            for method, variant, predicted in self.by_hand(subset, methods):
+                self.add(protocol, method, variant, 0, 0, subset, predicted)
+                if (method, subset) == ("zero_shot", "all"):
+                    self.add_quarters(method, variant, 0, 0, predicted)
+
+    def by_hand(self, subset="all", methods=("zero_shot", "ensemble")):
+        """Yield method, variant and the predicted classes [n] of each hand-crafted classifier."""
+        own = self.template
+        kinds = {"zero_shot": ("own template", [own]),
+                 "ensemble": ("7 templates and own", ensemble_templates(own))}
+        for method in methods:
+            variant, templates = kinds[method]
+            classes = self.encoder.encode_templates(self.names_of(subset), templates)
+            yield method, variant, (self.images_of(subset)[0] @ classes.T).argmax(dim=-1)

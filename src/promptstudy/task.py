@@ -1,0 +1,90 @@
+"""A dataset as a frozen CLIP sees it: images as features, classes as names and texts."""
+
+import functools
+
+from .clip.backbone import load_backbone
+from .clip.descriptions import encode_descriptions
+from .clip.text import TextEncoder
+from .datasets.captions import own_labels
+from .datasets.packs import FeaturePack
+from .datasets.splits import base_and_new, labels_in
+
+
+class Task:
+    """What every method is given: params, feature pack, backbone and text encoder of a dataset.
+
+    A shifted version of another dataset has that one's Task as `source`, and its texts from there.
+    """
+
+    def __init__(self, params, pack, backbone, encoder, source=None):
+        self.params, self.pack, self.source = params, pack, source
+        self.backbone, self.encoder = backbone, encoder
+        self.name, self.logit_scale = pack.origin["dataset"], backbone.logit_scale
+        self.n_base = len(base_and_new(len(pack.class_names))[0])
+        self.kept = {}  # what `per_task` functions have made
+
+    @classmethod
+    def load(cls, params, name):
+        """Return the Task of a dataset of the suite, from the features that its stage has made.
+
+        Raises `MissingFile` or `DamagedFile` for features that are absent, changed or made by
+        another backbone.
+        """
+        backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
+        encoder = TextEncoder(backbone.model, backbone.tokenizer)
+        pack = FeaturePack.load(params.artefact("features", name),
+                                {"image_fingerprint": backbone.image_fingerprint})
+        if name in params.captioned:
+            pack = own_labels(pack)
+        return cls(params, pack, backbone, encoder)
+
+    @property
+    def class_names(self):
+        """The class names in label order."""
+        return self.pack.class_names
+
+    @property
+    def captioned(self):
+        """Has every image sentences of its own, instead of a class?"""
+        return self.name in self.params.captioned
+
+    def classes_of(self, subset):
+        """Return the labels of `all`, `base` or `new` classes, as a slice."""
+        return {"all": slice(None), "base": slice(self.n_base),
+                "new": slice(self.n_base, None)}[subset]
+
+    def names_of(self, subset):
+        """Return the class names of a subset."""
+        return self.class_names[self.classes_of(subset)]
+
+    @functools.cached_property
+    def source_labels(self):
+        """The label of each class in the `source`, as a list."""
+        return labels_in(self.source.class_names, self.name, self.class_names,
+                         self.pack.origin.get("imagenet_labels"))
+
+    @property
+    def template(self):
+        """The hand-crafted prompt of these classes."""
+        return self.params.template_of(self.name)
+
+    @property
+    def template_texts(self):
+        """The hand-crafted prompt of every class, `{class name: [text]}`."""
+        return {name: [self.template.format(name)] for name in self.class_names}
+
+    @functools.cached_property
+    def template_features(self):
+        """The normalised features [C, d] of the hand-crafted prompts."""
+        return encode_descriptions(self.encoder, self.template_texts, self.class_names).mean
+
+
+def per_task(function):
+    """Decorate a function of a Task (and hashable arguments): its result is kept with the Task."""
+    @functools.wraps(function)
+    def once(task, *arguments):
+        key = (function.__qualname__, *arguments)
+        if key not in task.kept:
+            task.kept[key] = function(task, *arguments)
+        return task.kept[key]
+    return once
