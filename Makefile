@@ -3,17 +3,22 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lab llm
+.PHONY: repro test lab llm dependencies
 repro: .work/installed .work/pulled
-	@python -m promptstudy check
-	dvc repro
-	@echo "Report: $(CURDIR)/reports/index.html"
+	@python -m promptstudy repro
 
 test: .work/installed .work/pulled .work/llm/smollm2-135m-instruct.txt
 	python -m pytest -q
 
+# JupyterLab on trained results. What AAPE learned is too large to be embedded, so it is trained.
 lab: .work/installed .work/pulled
-	jupyter lab notebooks
+	dvc pull --quiet
+	@python -m promptstudy repro aape
+	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter jupyter lab
+
+# Which code each stage depends on, found in the code and written into dvc.yaml.
+dependencies: .work/installed
+	python -m promptstudy dependencies
 
 # A small language model on this machine, for `python -m promptstudy ask` without a key.
 LLM ?= qwen2.5-coder-1.5b-instruct

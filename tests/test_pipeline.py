@@ -6,21 +6,32 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import yaml
 
+from promptstudy import code
 from promptstudy.results import COLUMNS, METHODS, read_results
 
 PROJECT = Path(__file__).parents[1]
 BIN = str(Path(sys.executable).parent)
-ENVIRONMENT = {**os.environ, "PATH": BIN + os.pathsep + os.environ["PATH"]}
 
 
-def dvc(project, *arguments, environment=ENVIRONMENT):
-    """Start a dvc command in a project, in its own session."""
-    return subprocess.Popen(["dvc", *arguments], cwd=project, env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+def environment(project, hook=None, **more):
+    """Return the environment of a command in a project, whose own code runs.
+
+    hook: a folder with a sitecustomize.py, which every Python runs at its start.
+    """
+    path = os.pathsep.join(str(folder) for folder in (hook, project / "src") if folder)
+    return {**os.environ, "PATH": BIN + os.pathsep + os.environ["PATH"], "PYTHONPATH": path, **more}
+
+
+def dvc(project, *arguments, **more):
+    """Start a dvc command in a project, in its own session; `more` is for `environment`."""
+    return subprocess.Popen(["dvc", *arguments], cwd=project, env=environment(project, **more),
+                            text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             start_new_session=True)
 
 
@@ -37,19 +48,65 @@ def finish(process):
     return output
 
 
+# Python runs this at its start. It notes what each stage imports of the package, which of its data
+# files it opens and which blocks of params.yaml it reads, in the kernels of notebooks too.
+WITNESS = """
+import os, sys
+
+stage, log, package = os.environ.get("DVC_STAGE"), {log!r}, {package!r}
+
+def note(kind, what):
+    with open(log, "a") as file:
+        file.write(stage + " " + kind + " " + what + chr(10))
+
+def witness(event, arguments):
+    if event == "import" and arguments[0].partition(".")[0] == "promptstudy":
+        note("module", arguments[0])
+    if event == "import":
+        params = sys.modules.get("promptstudy.params")
+        kind = getattr(params, "Params", None)
+        if kind is not None and not hasattr(kind, "witnessed"):
+            read = kind.__getattribute__
+            def noted(self, name):
+                frame, checking = sys._getframe(1), False  # reads of load_params' checks apart
+                while frame and not checking:
+                    frame, checking = frame.f_back, frame.f_code.co_name == "load_params"
+                if name in kind.__pydantic_fields__ and not checking:
+                    note("params", name)
+                return read(self, name)
+            kind.__getattribute__, kind.witnessed = noted, True
+    if event == "open" and isinstance(arguments[0], str) and arguments[0].startswith(package):
+        if arguments[0].endswith((".html", ".css", ".csv")):
+            note("data", arguments[0][len(package) + 1:])
+
+if stage:
+    sys.addaudithook(witness)
+"""
+
+
 @pytest.fixture(scope="module")
 def project(tiny_suite, tmp_path_factory):
-    """The project as cloned, with the tiny suite's params and data, after a first `dvc repro`."""
+    """The project as cloned, with the tiny suite's params and data, after a first `dvc repro`.
+
+    `witness.log` beside it tells what each stage used.
+    """
     root = tmp_path_factory.mktemp("project") / "clone"
     shutil.copytree(tiny_suite, root, ignore=shutil.ignore_patterns("artefacts", "reports"))
     for folder in ("notebooks", "src"):
-        shutil.copytree(PROJECT / folder, root / folder)
-    shutil.copy(PROJECT / "dvc.yaml", root)
+        shutil.copytree(PROJECT / folder, root / folder,
+                        ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for file in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(PROJECT / file, root)
     (root / "reports").mkdir()
     (root / "reports" / "00_pocket_clip.html").write_text("the frozen stage's page")
-    finish(dvc(root, "init", "--no-scm", "--quiet"))
+    finish(dvc(root, "init", "--no-scm", "--quiet", "--force"))
+    shutil.copy(PROJECT / ".dvcignore", root)
     finish(dvc(root, "config", "core.analytics", "false"))
-    finish(dvc(root, "repro"))
+    hook = root.parent / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(WITNESS.format(
+        log=str(root.parent / "witness.log"), package=str(root / "src" / "promptstudy")))
+    finish(dvc(root, "repro", hook=hook))
     return root
 
 
@@ -81,6 +138,34 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     for figure in ("cross_dataset", "domain"):
         assert (reports / "figures" / f"{figure}.png").is_file()
     assert "http" not in (reports / "index.html").read_text().replace("http://www.w3.org", "")
+
+
+def witnessed(project):
+    """Return what stages used, `{stage group: {"module" | "data" | "params": {name, ...}}}`."""
+    used = defaultdict(lambda: defaultdict(set))
+    for line in (project.parent / "witness.log").read_text().splitlines():
+        stage, kind, what = line.split(" ", 2)
+        used[stage.partition("@")[0]][kind].add(what)
+    return used
+
+
+def test_a_stage_uses_no_code_data_or_params_that_dvc_yaml_leaves_out(project):
+    stages = yaml.safe_load((project / "dvc.yaml").read_text())["stages"]
+    used = witnessed(project)
+    assert used.keys() == {name for name, stage in stages.items() if not stage.get("frozen")}
+    for name, of in used.items():
+        stage = stages[name].get("do", stages[name])
+        declared = [project / path for path in stage["deps"] if path.startswith("src/")]
+        files = {code._file(module) for module in of["module"]} - {None}
+        files = {file for file in files if file.name != "__init__.py" or code.has_code(file)}
+        files = {project / file.relative_to(PROJECT) for file in files}
+        files |= {project / "src" / "promptstudy" / path for path in of["data"]}
+        assert files, name
+        for file in files:
+            assert any(file.is_relative_to(path) for path in declared), (name, file)
+        if name != "check":  # which depends on the whole file
+            params = {entry.partition(".")[0] for entry in stage["params"]}
+            assert of["params"] <= params, (name, of["params"] - params)
 
 
 def test_a_second_run_does_nothing(project):
@@ -124,9 +209,8 @@ def test_a_killed_run_leaves_nothing_behind_and_completes_with_the_same_bytes(pr
     shutil.rmtree(project / ".work")
     half_done = project / ".work" / stage / "shapes"
     (tmp_path / "sitecustomize.py").write_text(HOLD.format(folder=str(half_done)))
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     killed = dvc(project, "repro", "--force", "--single-item", f"{stage}@shapes",
-                 environment={**ENVIRONMENT, "PYTHONPATH": path, "SHELL": shell})
+                 hook=tmp_path, SHELL=shell)
     deadline = time.monotonic() + 240
     while not list(half_done.glob("[!.]*.safetensors")):  # the first finished piece
         assert killed.poll() is None, killed.communicate()[0][-4000:]
@@ -149,7 +233,7 @@ def test_a_misspelt_key_stops_everything_within_five_seconds(project):
         params.write_text(text.replace("batch_size: 8", "batchsize: 8"))
         started = time.monotonic()
         run = subprocess.run([sys.executable, "-m", "promptstudy", "check"], cwd=project,
-                             capture_output=True, text=True)
+                             env=environment(project), capture_output=True, text=True)
         assert time.monotonic() - started < 5
         assert run.returncode != 0
         assert "coop.schedule.batchsize" in run.stderr and "'batch_size'" in run.stderr
@@ -163,6 +247,6 @@ def test_every_notebook_passes_nbval(project):
                  if path.stem != "00_pocket_clip"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "--nbval-lax", "-q", "-p", "no:cacheprovider", *notebooks],
-        env={**ENVIRONMENT, "PROMPTSTUDY_PARAMS": str(project / "params.yaml")}, cwd=project,
+        env=environment(project, PROMPTSTUDY_PARAMS=str(project / "params.yaml")), cwd=project,
         capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-4000:]

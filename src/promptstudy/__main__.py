@@ -2,13 +2,14 @@
 
 import argparse
 import importlib
+import os
 import pkgutil
 import sys
 import time
 
 from . import commands
 from .errors import UserError
-from .lifetime import end_with_dvc
+from .lifetime import end_with_dvc, note_stage
 
 # Every module of `commands` is a command, called like it: its docstring is the help, `arguments`
 # declares what it takes, `run` does the work. Heavy packages are imported inside `run`, so that
@@ -33,6 +34,8 @@ def main():
     started = time.monotonic()
     try:
         args.run(args)
+        if "DVC_STAGE" in os.environ:
+            note_stage(started, os.environ["DVC_STAGE"])
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -21,6 +21,9 @@ from .errors import DamagedFile, MissingFile
 AGAIN = "delete it and make it again (what is under data/ comes back with `dvc pull --force`)"
 
 
+PART = ".part-"  # how the name of a file begins that is being written: PART, process id, "-"
+
+
 @contextmanager
 def written_whole(path):
     """Give a temporary path beside `path` and rename it to `path` once the block has succeeded.
@@ -29,7 +32,8 @@ def written_whole(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PART}{os.getpid()}-{path.stem}-",
+                                    suffix=path.suffix)
     os.close(handle)
     try:
         yield Path(name)

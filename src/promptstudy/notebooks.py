@@ -1,23 +1,29 @@
 """Run a notebook as a pipeline stage: execute it with papermill, then render it as a page.
 
-Two things are added to papermill: parameters that the notebook does not have are refused
-(papermill only warns), and files are written whole.
+Added to papermill: parameters that the notebook does not have are refused (papermill only warns),
+files are written whole, the kernel is this interpreter, and errors that the user can mend are told
+from others.
 """
 
+import os
 import re
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import papermill
-from jinja2 import Environment, PackageLoader
+from ipykernel.kernelspec import write_kernel_spec
 from latex2mathml.converter import convert as to_mathml
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
-from .errors import NotebookError
-from .files import write_text, written_whole
+from . import errors
+from .errors import NotebookError, UserError
+from .files import PART, write_text, written_whole
+from .rendering import render
 
 MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
@@ -27,15 +33,15 @@ def run_notebook(path, parameters, executed, page, note=""):
     """Execute the notebook at `path` and render it.
 
     `parameters` are put behind its `parameters` cell; `executed` is where the executed copy goes
-    (also after a failure, with the error in it), `page` the HTML, which opens with `note`.
-    Raises `ValueError` for an unknown parameter before anything runs, and papermill's error for a
-    failing cell.
+    (also after a failure, with the error in it), `page` the HTML, which opens with `note`. Raises
+    `NotebookError` for an unknown parameter before anything runs, and for a cell that ends in an
+    error that the user can mend; for any other failing cell papermill's error, with its traceback.
     """
     known = papermill.inspect_notebook(str(path))
     for name in parameters:
         if name not in known:
             raise NotebookError(f"{path} has no parameter {name!r}; it has {', '.join(known)}")
-    with written_whole(executed) as temporary:
+    with written_whole(executed) as temporary, _own_kernel(Path(executed).parent):
         try:
             papermill.execute_notebook(
                 str(path), str(temporary), parameters, progress_bar=False,
@@ -47,10 +53,38 @@ def run_notebook(path, parameters, executed, page, note=""):
             failure = error
         else:
             failure = None
+    if failure is not None and failure.ename in USER_ERRORS:
+        raise NotebookError(f"{Path(path).name}: {failure.evalue}")
     if failure is not None:
         raise failure
     notebook = nbformat.read(executed, as_version=4)
     write_text(page, notebook_html(notebook, Path(path).stem, note))
+
+
+USER_ERRORS = {name for name, kind in vars(errors).items()
+               if isinstance(kind, type) and issubclass(kind, UserError)}
+
+
+@contextmanager
+def _own_kernel(folder):
+    """Let the kernel `python3` be this interpreter, whatever kernels the user has installed.
+
+    The kernel's temporary files are in a folder of this process below `folder`, so that those of a
+    killed one can be found (see `repro.sweep`).
+    """
+    before = os.environ.get("JUPYTER_PATH")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{PART}{os.getpid()}-") as name:
+        write_kernel_spec(Path(name) / "kernels" / "python3")
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [name, before]))
+        tempfile.tempdir = name
+        try:
+            yield
+        finally:
+            tempfile.tempdir = None
+            os.environ.pop("JUPYTER_PATH")
+            if before is not None:
+                os.environ["JUPYTER_PATH"] = before
 
 
 def notebook_html(notebook, name, note=""):
@@ -70,12 +104,6 @@ def notebook_html(notebook, name, note=""):
     body, _ = exporter.from_notebook_node(notebook)
     return render("page.html", title=_title(notebook) or name, body=body, note=note,
                   code_style=HtmlFormatter(style="default").get_style_defs(".highlight"))
-
-
-def render(template, **values):
-    """Return a page made from one of the package's HTML templates."""
-    loader = PackageLoader("promptstudy", "pages")
-    return Environment(loader=loader, autoescape=False).get_template(template).render(values)
 
 
 def _title(notebook):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from .claims import claims
 from .files import file_sha256, write_text
-from .notebooks import render
 from .published.comparison import compare
 from .published.page import headline, overview, papers_page
+from .rendering import render
 from .results import (
     METHODS,
     TRANSFER,
@@ -20,18 +20,23 @@ from .results import (
     transfer_runs,
 )
 
-PAGES = {
-    "00_pocket_clip": "Pocket CLIP: where the default backbone comes from, what it is and is not",
-    "01_describe": "class descriptions: what a language model was asked, said, and is worth",
-    "02_features": "features, few-shot draws and zero-shot geometry",
-    "03_coop": "CoOp: the prompt, the loss, the schedule, training, what was learned",
-    "04_dualpt": "DuAl-PT: optimal transport, the two alignments, training, what prompts look at",
-    "05_dualview": "the dual-view method, KgCoOp and ProGrad: two views of a text, their mutual "
-                   "information, augmentation of image features, training",
-    "06_aape": "AAPE: reference prompts, what the aggregator picks, training, retrieval",
-    "07_evaluate": "scores on test images, here and elsewhere, classes that gain and lose, example "
-                   "predictions",
-    "08_figures": "the figures of this page and the papers' claims"}
+PAGES = {  # stem: what is on the page, and is there one for every dataset?
+    "00_pocket_clip": (
+        "Pocket CLIP: where the default backbone comes from, what it is and is not", False),
+    "01_describe": (
+        "class descriptions: what a language model was asked, said, and is worth", True),
+    "02_features": ("features, few-shot draws and zero-shot geometry", True),
+    "03_coop": ("CoOp: the prompt, the loss, the schedule, training, what was learned", True),
+    "04_dualpt": (
+        "DuAl-PT: optimal transport, the two alignments, training, what prompts look at", True),
+    "05_dualview": (
+        "the dual-view method, KgCoOp and ProGrad: two views of a text, their mutual "
+        "information, augmentation of image features, training", True),
+    "06_aape": ("AAPE: reference prompts, what the aggregator picks, training, retrieval", True),
+    "07_evaluate": (
+        "scores on test images, here and elsewhere, classes that gain and lose, example "
+        "predictions", False),
+    "08_figures": ("the figures of this page and the papers' claims", False)}
 
 
 def write_report(params):
@@ -162,11 +167,11 @@ def _markdown(frame):
 
 
 def _pages(params):
-    found = []
-    for stem, summary in PAGES.items():
-        for page in sorted((params.root / "reports").glob(f"{stem}*.html")):
-            found.append({"file": page.name, "title": page.stem, "summary": summary})
-    return found
+    """The pages of the pipeline's stages, some of which may run after this one."""
+    return [{"file": f"{name}.html", "title": name, "summary": summary}
+            for stem, (summary, per_dataset) in PAGES.items()
+            for name in ([f"{stem}-{dataset}" for dataset in params.datasets]
+                         if per_dataset else [stem])]
 
 
 def _provenance(params):

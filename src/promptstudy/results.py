@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from .files import write_text
+from .errors import DamagedFile, MissingFile
+from .files import file_sha256, write_text
 from .params import ORIGINAL
 
 COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "shots", "seed",
@@ -37,13 +38,30 @@ def shots_label(shots):
 
 
 def write_results(path, frame):
-    """Write the table as CSV, in one piece."""
+    """Write the table as CSV, and beside it its SHA-256, each in one piece."""
     write_text(path, frame.to_csv(index=False, float_format="%.4f"))
+    write_text(_digest_path(path), f"{file_sha256(path)}  {path.name}\n")
 
 
 def read_results(path):
-    """Return the table of a results.csv."""
+    """Return the table that `write_results` wrote.
+
+    Raises `MissingFile` if there is none, and `DamagedFile` if it has changed since.
+    """
+    again = "make it again with `dvc repro evaluate`"
+    try:
+        digest = _digest_path(path).read_text().split()[0]
+        if file_sha256(path) != digest:
+            raise DamagedFile(f"{path} has changed since it was written: its SHA-256 is not the "
+                              f"one in {_digest_path(path).name}; {again}")
+    except FileNotFoundError as error:
+        raise MissingFile(f"{error.filename} does not exist; {again}") from None
     return pd.read_csv(path)
+
+
+def _digest_path(path):
+    """Where the SHA-256 of a results table is, as `sha256sum` writes and checks it."""
+    return path.with_suffix(".sha256")
 
 
 def main_rows(frame, params):

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ..notebooks import render
+from ..rendering import render
 from ..results import METHODS, shots_label
 from .comparison import TOLERANCES
 from .numbers import MARKS, load_datasets, load_numbers, load_sources, placed

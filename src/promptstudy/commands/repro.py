@@ -1,0 +1,31 @@
+"""Bring all results up to date: `dvc repro`, and then say what ran, why, and where the report is.
+
+What a killed run left behind is removed first, outputs that a notebook editor has saved are taken
+out of the notebooks, and params.yaml is checked.
+"""
+
+from ..params import load_params
+
+
+def arguments(parser):
+    """Declare what the command takes."""
+    parser.add_argument("dvc_arguments", nargs="*", metavar="ARGUMENT",
+                        help="for dvc repro, after --, e.g. -- --force coop@grocery")
+
+
+def run(args):
+    """Raise `UserError` if a stage fails."""
+    from .. import repro
+    from ..lab import strip_outputs
+    from ..lifetime import RAN
+    from . import check
+    params = load_params(args.params)
+    check.run(args)
+    for path in repro.sweep(params.root):
+        print(f"removed {path}, left behind by a run that was killed")
+    for path in strip_outputs(params.root / "notebooks"):
+        print(f"took the outputs out of {path.name}; its code and text are as they were")
+    (params.root / RAN).unlink(missing_ok=True)
+    why = repro.reasons(params.root)
+    repro.run(params.root, args.dvc_arguments)
+    print(repro.summary(why, repro.ran(params.root), params))

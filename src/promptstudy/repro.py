@@ -1,0 +1,129 @@
+"""`make repro`: DVC's run, with what can be mended before it and a summary after it."""
+
+import json
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from .errors import UserError
+from .files import PART
+from .lifetime import RAN
+from .results import METHODS, average_over_datasets, main_rows, over_seeds, read_results
+
+
+def sweep(root):
+    """Remove what killed runs left behind; return its paths, relative to `root`.
+
+    That is DVC's list of who uses which file, if it is damaged and no DVC runs here, half-written
+    files, and the temporary folders of kernels, of processes that have ended.
+    """
+    swept = []
+    rwlock = root / ".dvc" / "tmp" / "rwlock"
+    with suppress(FileNotFoundError):
+        try:
+            json.loads(rwlock.read_text())
+        except ValueError:
+            if not _dvc_runs(root):
+                rwlock.unlink()
+                swept.append(rwlock)
+    for folder in ("artefacts", "data", "reports", ".work"):
+        for path in sorted((root / folder).rglob(f"{PART}*")):
+            writer = path.name.removeprefix(PART).partition("-")[0]
+            if writer.isdigit() and not psutil.pid_exists(int(writer)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                swept.append(path)
+    return [path.relative_to(root).as_posix() for path in swept]
+
+
+def _dvc_runs(root):
+    """Does any DVC run in this project (in its folder or one below it)?"""
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        words, folder = process.info["cmdline"] or [], process.info["cwd"]
+        if folder and Path(folder).is_relative_to(root) and any(
+                Path(word).name == "dvc" for word in words[:3]):
+            return True
+    return False
+
+
+def reasons(root):
+    """Return why each stage is out of date, `{stage: [what has changed, ...]}`, as DVC sees it.
+
+    Stages that depend on such a stage follow, `{stage: ["STAGE runs again"]}`, in DVC's order.
+    """
+    import networkx
+    from dvc.repo import Repo
+    with Repo(str(root)) as repo:
+        why = {}
+        for name, changes in repo.status().items():
+            kinds = [change.items() for change in changes if isinstance(change, dict)]
+            why[name] = [f"{path} {how}" if isinstance(paths, dict) else kind
+                         for items in kinds for kind, paths in items
+                         for path, how in (paths.items() if isinstance(paths, dict) else [("", "")])
+                         ] or [str(change) for change in changes]
+        order = [stage for stage in networkx.dfs_postorder_nodes(repo.index.graph)
+                 if stage.is_data_source is False]
+        for stage in order:
+            first = next((needed.addressing for needed in repo.index.graph.successors(stage)
+                          if needed.addressing in why and not needed.frozen), None)
+            if first and stage.addressing not in why:
+                why[stage.addressing] = [f"{first} runs again"]
+        return {stage.addressing: why[stage.addressing] for stage in order
+                if stage.addressing in why}
+
+
+def run(root, arguments):
+    """Run `dvc repro` in `root` with further arguments; raise `UserError` if a stage fails.
+
+    An interruption of this process ends DVC and its stages.
+    """
+    with subprocess.Popen(["dvc", "repro", *arguments], cwd=root) as process:
+        try:
+            process.wait()
+        except BaseException:
+            # a terminal has sent Ctrl-C to all of them, but whoever signals this process has not
+            for stage in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    stage.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=15)
+            process.kill()
+            raise
+    if process.returncode:
+        raise UserError("a stage failed; its message is above. What is finished is kept: mend it "
+                        "and run `make repro` again")
+
+
+def ran(root):
+    """Return the stages that have ended since the note of them was removed, {name: seconds}."""
+    path = root / RAN
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {entry["stage"]: entry["seconds"] for entry in map(json.loads, lines)}
+
+
+def summary(why, stages, params):
+    """Return what to say at the end: which stages ran and why, the report, the first numbers."""
+    lines = []
+    for stage, seconds in stages.items():
+        known = why.get(stage, ["asked for"])
+        more = f" and {len(known) - 1} more" if len(known) > 1 else ""
+        lines.append(f"  {stage}: {seconds:.0f} s ({known[0]}{more})")
+    lines = [f"{len(stages)} stages ran:", *lines] if stages else ["everything was up to date"]
+    return "\n".join([*lines, f"Report: {params.root / 'reports' / 'index.html'}",
+                      headline(read_results(params.root / "reports" / "results.csv"), params)])
+
+
+def headline(results, params):
+    """Return one line with the mean test accuracy of zero-shot CLIP and of two methods."""
+    few_shot = main_rows(results, params).query("protocol == 'few_shot'")
+    means = over_seeds(average_over_datasets(few_shot))
+    shots = max(params.shots)
+    means = means[means["shots"].isin([0, shots])].drop_duplicates("method").set_index("method")
+    shown = [method for method in METHODS if method in means.index
+             and method in ("zero_shot", *params.methods)][:3]
+    values = ", ".join(f"{METHODS[method]} {means['mean'][method]:.1f}" for method in shown)
+    return (f"Accuracy in %, {shots} shots, mean over {few_shot['dataset'].nunique()} datasets: "
+            f"{values}")
