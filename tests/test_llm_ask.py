@@ -92,7 +92,7 @@ def test_concurrency_is_bounded(suite):
     ({"status": 503, "body": "<html>"}, "HTTP 503"),
     ({"status": 408}, "HTTP 408"),
     ({"body": completion("An emu."), "cut": 40}, "no connection, or it was cut"),
-    ({"delay": 2.5, "body": completion("Too late.")}, "no connection, or it was cut"),
+    ({"delay": 2.5, "body": completion("Too late.")}, "no whole reply within 2 seconds"),
     ({"body": "<html><body>Sign in</body></html>"}, "HTML instead of JSON"),
     ({"body": completion("An emu.")[:50]}, "cut or malformed JSON"),
     ({"body": ""}, "cut or malformed JSON"),

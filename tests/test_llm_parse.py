@@ -92,18 +92,69 @@ def test_duplicates_are_listed(params):
     assert parsed.problems == [("emu", "duplicate", "It is TALL and brown.")]
 
 
-def test_log_tells_a_changed_line_from_a_torn_one(params):
-    path = log_path(params, "shapes")
-    assert read_log(path) == []
-    record(params, completion("It is tall."), completion("It runs."))
-    content = path.read_bytes()
-    path.write_bytes(content[:-5])
-    assert len(read_log(path)) == 1
-    record(params)  # opening it for more drops the torn line
-    assert path.read_bytes() == content[:content.index(b"\n") + 1]
-    path.write_bytes(content.replace(b"It is tall", b"It is bald"))
-    with pytest.raises(DamagedFile, match=r"shapes.jsonl, line 1 has changed"):
-        read_log(path)
+@pytest.fixture
+def log(params):
+    """The path of a log of three replies."""
+    record(params, *(completion(text) for text in ("It is tall.", "It runs.", "It is brown.")),
+           class_names=["emu", "yak"])
+    return log_path(params, "shapes")
+
+
+def test_a_line_torn_by_a_crash_is_dropped_and_the_log_goes_on(params, log):
+    assert read_log(log.with_name("none.jsonl")) == []
+    content = log.read_bytes()
+    log.write_bytes(content + content[:30])
+    assert len(read_log(log)) == 3
+    record(params, completion("It was tall."))
+    assert log.read_bytes().startswith(content) and len(read_log(log)) == 4
+
+
+@pytest.mark.parametrize("n_covered", [0, 1, 2])
+def test_digests_that_are_behind_the_log_are_made_up_for(params, log, n_covered):
+    digests = log.with_name("shapes.jsonl.sha256")
+    whole = digests.read_bytes()
+    digests.write_bytes(b"".join(whole.splitlines(True)[:n_covered]) + b"0123")
+    assert len(read_log(log)) == 3
+    record(params, completion("It was tall."))
+    assert digests.read_bytes().startswith(whole) and len(read_log(log)) == 4
+
+
+def test_a_log_of_old_is_read_and_covered_from_the_next_reply_on(params, log):
+    digests = log.with_name("shapes.jsonl.sha256")
+    digests.unlink()
+    assert len(read_log(log)) == 3
+    record(params)
+    assert not digests.exists()
+    record(params, completion("It was tall."))
+    lines = log.read_bytes().splitlines(True)
+    log.write_bytes(b"".join(lines[1:]))
+    with pytest.raises(DamagedFile, match="line 1 is not the line that was written there"):
+        read_log(log)
+
+
+def damaged_logs():
+    def edit(lines):
+        return [lines[0].replace(b"tall", b"bald"), *lines[1:]]
+
+    return [(edit, "line 1 has changed since it was written"),
+            (lambda lines: lines[:2], "line 3 is missing or cut, and 3 lines were written"),
+            (lambda lines: [*lines[:2], lines[2][:-5]], "line 3 is missing or cut"),
+            (lambda lines: [*lines[:1], lines[1][:40]], "line 2 is missing or cut"),
+            (lambda lines: [], "line 1 is missing or cut"),
+            (lambda lines: [lines[0], lines[2], lines[1]], "line 2 is not the line that was"),
+            (lambda lines: [lines[0], lines[0], *lines[1:]], "line 2 is not the line that was"),
+            (lambda lines: lines[1:], "line 1 is not the line that was written there")]
+
+
+@pytest.mark.parametrize("damage, message", damaged_logs())
+def test_a_damaged_log_is_refused_and_left_as_it_is(params, log, damage, message):
+    damaged = b"".join(damage(log.read_bytes().splitlines(True)))
+    log.write_bytes(damaged)
+    with pytest.raises(DamagedFile, match=f"shapes.jsonl, {message}.*shapes.jsonl.sha256"):
+        read_log(log)
+    with pytest.raises(DamagedFile, match=message):
+        record(params, completion("It was tall."))
+    assert log.read_bytes() == damaged
 
 
 @pytest.mark.parametrize("text, message", [

@@ -5,9 +5,9 @@ Whatever is not kept is a `Problem` with its reason; nothing is left out silentl
 
 import re
 from collections import Counter
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
+from .completion import BadReply, read_completion
 
 WORDS = (3, 60)  # a sentence has at least and at most so many
 REFUSAL = re.compile(r"\b(i'?m sorry|i am sorry|i apologi[sz]e|as an ai|i can'?t|i cannot|"
@@ -15,38 +15,6 @@ REFUSAL = re.compile(r"\b(i'?m sorry|i am sorry|i apologi[sz]e|as an ai|i can'?t
 PREAMBLE = re.compile(r"^(sure|certainly|of course|okay|here (is|are|'s)|here's)\b", re.IGNORECASE)
 MARKS = re.compile(r"^\s*(?:[-*•>#]+|\(?\d{1,2}[.)])\s+|[*_`]{2,}|^\s*[\"“]|[\"”]\s*$")
 END = re.compile(r"(?<=[.!?])[\"”)]*\s+(?=[\"“(]?[A-Z0-9])")
-
-
-class BadReply(ValueError):
-    """The endpoint's response is no chat completion; asking again may give one."""
-
-
-class Usage(BaseModel):
-    """Tokens that a reply has cost."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class Message(BaseModel):
-    """What the model said."""
-
-    content: str | None = None
-    refusal: str | None = None
-
-
-class Choice(BaseModel):
-    """One reply of a response."""
-
-    message: Message
-    finish_reason: str | None = None
-
-
-class Completion(BaseModel):
-    """The part of a chat completion that is read."""
-
-    choices: Annotated[list[Choice], Field(min_length=1)]
-    usage: Usage | None = None
 
 
 class Problem(NamedTuple):
@@ -68,19 +36,6 @@ def summary(problems):
     """Return `reason: count, ...` of problems, the most frequent first."""
     counts = Counter(problem.reason for problem in problems).most_common()
     return ", ".join(f"{reason}: {count}" for reason, count in counts) or "nothing"
-
-
-def read_completion(body):
-    """Return the `Completion` of a response's body; raises `BadReply` with the reason."""
-    try:
-        return Completion.model_validate_json(body)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        if fault["type"] == "json_invalid":
-            html = body.lstrip()[:1] == "<"
-            raise BadReply("HTML instead of JSON" if html else "cut or malformed JSON") from None
-        place = ".".join(map(str, fault["loc"])) or "the whole"
-        raise BadReply(f"wrong schema: {place}: {fault['msg'].lower()}") from None
 
 
 def parse(requests, replies):
