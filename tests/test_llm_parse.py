@@ -37,18 +37,47 @@ def split(text, finish_reason="stop", **message):
     ("1. An emu is tall.\n2. It is 1.9 m high.", ["An emu is tall.", "It is 1.9 m high."]),
     ("- **An emu** is tall.\n\n* It runs on grass.", ["An emu is tall.", "It runs on grass."]),
     ("\"An emu is tall.\"", ["An emu is tall."]),
-    ("An emu is\nnot a sentence here. But this one is.", ["But this one is."]),
+    ("An emu is\nnot a sentence here. But this one is.", ["not a sentence here.",
+                                                                "But this one is."]),
+    ("A sign says I can't swim. It is red and white.", ["A sign says I can't swim.",
+                                                       "It is red and white."]),
+    ("- Petals: red, layered\n- **Stem**: long;\n* red leaves", [
+        "Petals: red, layered.", "Stem: long.", "red leaves."]),
+    ("Features:\n1. Red petals\n2) Long stem, thorns", ["Red petals.", "Long stem, thorns."]),
+    ("• **Petals:**\n  – red, layered", ["red, layered."]),
+    ("<think>It is a bird. I think so.</think>\n\nAn emu is tall.", ["An emu is tall."]),
+    ("It is a bird. So be it.\n</think>\nAn emu is tall.", ["An emu is tall."]),
+    ("花瓣是红色的。叶子是绿色的！", ["花瓣是红色的。", "叶子是绿色的！"]),
+    ("1、花瓣：红色，多层\n2、叶子：绿色", ["花瓣：红色，多层。", "叶子：绿色。"]),
+    ("とても赤い花です。葉は緑です。", ["とても赤い花です。", "葉は緑です。"]),
+    ("꽃은 빨갛습니다. 잎은 초록색입니다.", ["꽃은 빨갛습니다.", "잎은 초록색입니다."]),
+    ("नीले रंग का फूल है। पत्ते हरे हैं।", ["नीले रंग का फूल है।", "पत्ते हरे हैं।"]),
+    ("الزهرة حمراء. الأوراق خضراء.", ["الزهرة حمراء.", "الأوراق خضراء."]),
+    ("Цветок красный. Листья зелёные!", ["Цветок красный.", "Листья зелёные!"]),
+    ("ดอกไม้สีแดงขนาดเล็ก", ["ดอกไม้สีแดงขนาดเล็ก"]),
 ])
 def test_sentences(text, sentences):
     kept, left_out = split(text)
-    assert kept[-len(sentences):] == sentences
+    assert kept == sentences
 
 
 @pytest.mark.parametrize("text, finish_reason, kept, reason", [
     ("It is tall and brown. It has long", "length", 1, "cut off"),
     ("It is tall and brown. It has long", "stop", 1, "not a sentence"),
     ("I'm sorry, but I can't help with that.", "stop", 0, "refusal"),
+    ("I’m sorry, but I can’t help with that.", "stop", 0, "refusal"),
+    ("Unfortunately, I cannot see it. It is tall and brown.", "stop", 0, "refusal"),
+    ("It is tall and brown. I'm sorry, but I can't say more.", "stop", 1, "refusal"),
+    ("抱歉，我无法描述这只鸟。", "stop", 0, "refusal"),
     ("As an AI language model, I have no eyes.", "stop", 0, "refusal"),
+    ("<think>It is a bird, and so it", "length", 0, "thoughts"),
+    ("<think>A bird.</think>It is tall and brown.", "stop", 1, "thoughts"),
+    ("- It is tall and brown\n- It has long", "length", 1, "cut off"),
+    ("- Emu\n- tall and brown", "stop", 1, "1 words"),
+    ("花瓣是红色的。叶子是绿", "length", 1, "cut off"),
+    ("花瓣是红色的。它很小吗？", "stop", 1, "question"),
+    ("红色红色红色红色红色红色。", "stop", 0, "repeats itself"),
+    ("红。", "stop", 0, "1 letters"),
     ("It is tall and brown.", "content_filter", 0, "refusal"),
     ("", "stop", 0, "empty"),
     ("  \n ", "length", 0, "empty"),

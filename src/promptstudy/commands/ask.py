@@ -1,5 +1,9 @@
 """Ask the language model of params.yaml for the class descriptions that have no reply yet."""
 
+import atexit
+import os
+import sys
+
 from ..errors import AskError
 from ..params import load_params
 
@@ -31,7 +35,11 @@ def run(args):
               f"about ${plan.most_usd:.2f} at most")
         if args.dry_run:
             continue
-        outcome = asking.ask(params, name, names)
+        try:
+            outcome = asking.ask(params, name, names)
+        except KeyboardInterrupt:
+            atexit.register(_end_at_once)
+            raise
         parsed = parse(requests(params, name, names), read_log(log_path(params, name)))
         for request, reason in outcome.failed:
             print(f"failed: {request.class_name}, query {request.query}: {reason}")
@@ -50,6 +58,13 @@ def run(args):
                 "or the block llm of params.yaml, and run this again")
     if faults:
         raise AskError("\n".join(faults))
+
+
+def _end_at_once():
+    """End the process; Python would take seconds more to put torch away."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _named(names, most=10):

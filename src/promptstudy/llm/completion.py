@@ -83,7 +83,8 @@ def put_together(stream):
             break
         chunk = _read(Chunk, data)
         if chunk.error is not None:
-            raise BadReply(f"an error in the stream: {one_line(printable(str(chunk.error)))}")
+            said = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
+            raise BadReply(f"an error in the stream: {one_line(printable(str(said)))}")
         usage = chunk.usage or usage
         for piece in chunk.choices:
             if piece.index == 0:

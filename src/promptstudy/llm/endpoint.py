@@ -124,7 +124,7 @@ class Endpoint:
         except UnicodeDecodeError:
             raise Trouble("a reply that is not valid UTF-8") from None
         except BadReply as error:
-            raise Trouble(str(error)) from None
+            raise Trouble(clean_body(str(error), self.client.api_key)) from None
         return clean_body(text, self.client.api_key)
 
     def _status_error(self, response):
