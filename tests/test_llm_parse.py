@@ -191,11 +191,24 @@ def test_a_damaged_log_is_refused_and_left_as_it_is(params, log, damage, message
     ("queries: []", "queries: list should have at least 1 item"),
     ("queries: ['What is it?']", "'What is it.' needs {} once"),
     ("{queries: ['{}?'], subjects: {shapes: drawing}}", "'drawing' needs {} once"),
+    ("{queries: ['{}?'], subjects: {shapes: '{name}'}}", "'{name}' needs {} once"),
+    ("queries: ['{} or {name}?']", "'{} or {name}.' needs {} once, .*or {name}, for the class al"),
+    ("queries: ['{} or {other}?']", "'{} or {other}.' needs {} once"),
+    ("queries: ['{} or }?']", "'{} or }.' needs {} once"),
 ])
 def test_faulty_queries_are_named(params, text, message):
     (params.root / "llm" / "queries.yaml").write_text(text)
     with pytest.raises(ParamsError, match=f"queries.yaml cannot be used:\\s+{message}"):
         read_queries(params)
+
+
+def test_a_query_has_the_class_with_its_article_or_alone(params):
+    (params.root / "llm" / "queries.yaml").write_text(
+        "{queries: ['What is {}?', 'What is called {name}?']}")
+    asked = [request.body["messages"][-1]["content"]
+             for request in requests(params, "shapes", ["iris", "hourglass"])]
+    assert asked == ["What is an iris?", "What is called iris?", "What is a hourglass?",
+                     "What is called hourglass?"]
 
 
 @pytest.mark.parametrize("one, other", [
@@ -327,7 +340,9 @@ def test_stored_descriptions_come_back_or_are_refused(params):
     other = changed(params, llm=params.llm.model_copy(update={"model": "other"}))
     with pytest.raises(DamagedFile, match="was made with settings"):
         descriptions.load_descriptions(other, "shapes", ["emu", "yak"])
-    for damage in (path.read_text().replace("tall", "bald"), path.read_text()[:-9], "[]"):
+    for damage in (path.read_text().replace("tall", "bald"), path.read_text()[:-9], "[]",
+                   path.read_text().replace("no reply yet", "no reply"),
+                   path.read_text().replace('"problems": [', '"problems": [["emu", "lost", ""],')):
         path.write_text(damage)
         with pytest.raises(DamagedFile, match="has changed since it was written"):
             descriptions.load_descriptions(params, "shapes", ["emu", "yak"])

@@ -18,7 +18,7 @@ from .queries import request_key
 
 
 class Reply(NamedTuple):
-    """A raw reply: the key of its request, and the body of the response as it came."""
+    """A raw reply: the key of its request, and the body of the response (see `clean_body`)."""
 
     key: str
     body: str
