@@ -25,8 +25,10 @@ class Server(LocalServer):
     """Answers `POST /v1/chat/completions`; a context manager.
 
     `script` is called with `(number of the request, question)` and returns what to do: None for a
-    good reply, or a dict of `status`, `headers`, `body` (str), `cut` (bytes of the body that are
-    sent of those announced) and `delay`. `requests` collects the bodies received.
+    good reply, or a dict of `status`, `headers`, `body` (str, or bytes), `times` (that it is sent
+    over and over), `cut` (bytes of the body that are sent of those announced), `delay` (before
+    anything is sent), `pause` (between two bytes of the body) and `greeting` (str, sent in front of
+    the response, with the same pauses). `requests` collects the bodies received.
     """
 
     def __init__(self, script=lambda number, question: None):
@@ -53,12 +55,24 @@ class Server(LocalServer):
             def answer(self, question, number):
                 do = server.script(number, question) or {"body": describes(question)}
                 time.sleep(do.get("delay", 0))
-                content = do.get("body", "").replace("KEY", self.headers["Authorization"]).encode()
+                content = do.get("body", "")
+                if isinstance(content, str):
+                    content = content.replace("KEY", self.headers["Authorization"]).encode()
+                self.send(do.get("greeting", "").encode(), do)
                 self.send_response(do.get("status", 200))
                 for name, value in do.get("headers", {}).items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Content-Length", str(len(content) * do.get("times", 1)))
                 self.end_headers()
-                self.wfile.write(content[:do.get("cut", len(content))])
+                for _ in range(do.get("times", 1)):
+                    self.send(content[:do.get("cut", len(content))], do)
+
+            def send(self, content, do):
+                if "pause" not in do:
+                    self.wfile.write(content)
+                    return
+                for number in range(len(content)):
+                    self.wfile.write(content[number:number + 1])
+                    time.sleep(do["pause"])
 
         return Handler

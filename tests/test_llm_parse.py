@@ -37,18 +37,47 @@ def split(text, finish_reason="stop", **message):
     ("1. An emu is tall.\n2. It is 1.9 m high.", ["An emu is tall.", "It is 1.9 m high."]),
     ("- **An emu** is tall.\n\n* It runs on grass.", ["An emu is tall.", "It runs on grass."]),
     ("\"An emu is tall.\"", ["An emu is tall."]),
-    ("An emu is\nnot a sentence here. But this one is.", ["But this one is."]),
+    ("An emu is\nnot a sentence here. But this one is.", ["not a sentence here.",
+                                                                "But this one is."]),
+    ("A sign says I can't swim. It is red and white.", ["A sign says I can't swim.",
+                                                       "It is red and white."]),
+    ("- Petals: red, layered\n- **Stem**: long;\n* red leaves", [
+        "Petals: red, layered.", "Stem: long.", "red leaves."]),
+    ("Features:\n1. Red petals\n2) Long stem, thorns", ["Red petals.", "Long stem, thorns."]),
+    ("• **Petals:**\n  – red, layered", ["red, layered."]),
+    ("<think>It is a bird. I think so.</think>\n\nAn emu is tall.", ["An emu is tall."]),
+    ("It is a bird. So be it.\n</think>\nAn emu is tall.", ["An emu is tall."]),
+    ("花瓣是红色的。叶子是绿色的！", ["花瓣是红色的。", "叶子是绿色的！"]),
+    ("1、花瓣：红色，多层\n2、叶子：绿色", ["花瓣：红色，多层。", "叶子：绿色。"]),
+    ("とても赤い花です。葉は緑です。", ["とても赤い花です。", "葉は緑です。"]),
+    ("꽃은 빨갛습니다. 잎은 초록색입니다.", ["꽃은 빨갛습니다.", "잎은 초록색입니다."]),
+    ("नीले रंग का फूल है। पत्ते हरे हैं।", ["नीले रंग का फूल है।", "पत्ते हरे हैं।"]),
+    ("الزهرة حمراء. الأوراق خضراء.", ["الزهرة حمراء.", "الأوراق خضراء."]),
+    ("Цветок красный. Листья зелёные!", ["Цветок красный.", "Листья зелёные!"]),
+    ("ดอกไม้สีแดงขนาดเล็ก", ["ดอกไม้สีแดงขนาดเล็ก"]),
 ])
 def test_sentences(text, sentences):
     kept, left_out = split(text)
-    assert kept[-len(sentences):] == sentences
+    assert kept == sentences
 
 
 @pytest.mark.parametrize("text, finish_reason, kept, reason", [
     ("It is tall and brown. It has long", "length", 1, "cut off"),
     ("It is tall and brown. It has long", "stop", 1, "not a sentence"),
     ("I'm sorry, but I can't help with that.", "stop", 0, "refusal"),
+    ("I’m sorry, but I can’t help with that.", "stop", 0, "refusal"),
+    ("Unfortunately, I cannot see it. It is tall and brown.", "stop", 0, "refusal"),
+    ("It is tall and brown. I'm sorry, but I can't say more.", "stop", 1, "refusal"),
+    ("抱歉，我无法描述这只鸟。", "stop", 0, "refusal"),
     ("As an AI language model, I have no eyes.", "stop", 0, "refusal"),
+    ("<think>It is a bird, and so it", "length", 0, "thoughts"),
+    ("<think>A bird.</think>It is tall and brown.", "stop", 1, "thoughts"),
+    ("- It is tall and brown\n- It has long", "length", 1, "cut off"),
+    ("- Emu\n- tall and brown", "stop", 1, "1 words"),
+    ("花瓣是红色的。叶子是绿", "length", 1, "cut off"),
+    ("花瓣是红色的。它很小吗？", "stop", 1, "question"),
+    ("红色红色红色红色红色红色。", "stop", 0, "repeats itself"),
+    ("红。", "stop", 0, "1 letters"),
     ("It is tall and brown.", "content_filter", 0, "refusal"),
     ("", "stop", 0, "empty"),
     ("  \n ", "length", 0, "empty"),
@@ -92,18 +121,69 @@ def test_duplicates_are_listed(params):
     assert parsed.problems == [("emu", "duplicate", "It is TALL and brown.")]
 
 
-def test_log_tells_a_changed_line_from_a_torn_one(params):
-    path = log_path(params, "shapes")
-    assert read_log(path) == []
-    record(params, completion("It is tall."), completion("It runs."))
-    content = path.read_bytes()
-    path.write_bytes(content[:-5])
-    assert len(read_log(path)) == 1
-    record(params)  # opening it for more drops the torn line
-    assert path.read_bytes() == content[:content.index(b"\n") + 1]
-    path.write_bytes(content.replace(b"It is tall", b"It is bald"))
-    with pytest.raises(DamagedFile, match=r"shapes.jsonl, line 1 has changed"):
-        read_log(path)
+@pytest.fixture
+def log(params):
+    """The path of a log of three replies."""
+    record(params, *(completion(text) for text in ("It is tall.", "It runs.", "It is brown.")),
+           class_names=["emu", "yak"])
+    return log_path(params, "shapes")
+
+
+def test_a_line_torn_by_a_crash_is_dropped_and_the_log_goes_on(params, log):
+    assert read_log(log.with_name("none.jsonl")) == []
+    content = log.read_bytes()
+    log.write_bytes(content + content[:30])
+    assert len(read_log(log)) == 3
+    record(params, completion("It was tall."))
+    assert log.read_bytes().startswith(content) and len(read_log(log)) == 4
+
+
+@pytest.mark.parametrize("n_covered", [0, 1, 2])
+def test_digests_that_are_behind_the_log_are_made_up_for(params, log, n_covered):
+    digests = log.with_name("shapes.jsonl.sha256")
+    whole = digests.read_bytes()
+    digests.write_bytes(b"".join(whole.splitlines(True)[:n_covered]) + b"0123")
+    assert len(read_log(log)) == 3
+    record(params, completion("It was tall."))
+    assert digests.read_bytes().startswith(whole) and len(read_log(log)) == 4
+
+
+def test_a_log_of_old_is_read_and_covered_from_the_next_reply_on(params, log):
+    digests = log.with_name("shapes.jsonl.sha256")
+    digests.unlink()
+    assert len(read_log(log)) == 3
+    record(params)
+    assert not digests.exists()
+    record(params, completion("It was tall."))
+    lines = log.read_bytes().splitlines(True)
+    log.write_bytes(b"".join(lines[1:]))
+    with pytest.raises(DamagedFile, match="line 1 is not the line that was written there"):
+        read_log(log)
+
+
+def damaged_logs():
+    def edit(lines):
+        return [lines[0].replace(b"tall", b"bald"), *lines[1:]]
+
+    return [(edit, "line 1 has changed since it was written"),
+            (lambda lines: lines[:2], "line 3 is missing or cut, and 3 lines were written"),
+            (lambda lines: [*lines[:2], lines[2][:-5]], "line 3 is missing or cut"),
+            (lambda lines: [*lines[:1], lines[1][:40]], "line 2 is missing or cut"),
+            (lambda lines: [], "line 1 is missing or cut"),
+            (lambda lines: [lines[0], lines[2], lines[1]], "line 2 is not the line that was"),
+            (lambda lines: [lines[0], lines[0], *lines[1:]], "line 2 is not the line that was"),
+            (lambda lines: lines[1:], "line 1 is not the line that was written there")]
+
+
+@pytest.mark.parametrize("damage, message", damaged_logs())
+def test_a_damaged_log_is_refused_and_left_as_it_is(params, log, damage, message):
+    damaged = b"".join(damage(log.read_bytes().splitlines(True)))
+    log.write_bytes(damaged)
+    with pytest.raises(DamagedFile, match=f"shapes.jsonl, {message}.*shapes.jsonl.sha256"):
+        read_log(log)
+    with pytest.raises(DamagedFile, match=message):
+        record(params, completion("It was tall."))
+    assert log.read_bytes() == damaged
 
 
 @pytest.mark.parametrize("text, message", [
@@ -111,11 +191,24 @@ def test_log_tells_a_changed_line_from_a_torn_one(params):
     ("queries: []", "queries: list should have at least 1 item"),
     ("queries: ['What is it?']", "'What is it.' needs {} once"),
     ("{queries: ['{}?'], subjects: {shapes: drawing}}", "'drawing' needs {} once"),
+    ("{queries: ['{}?'], subjects: {shapes: '{name}'}}", "'{name}' needs {} once"),
+    ("queries: ['{} or {name}?']", "'{} or {name}.' needs {} once, .*or {name}, for the class al"),
+    ("queries: ['{} or {other}?']", "'{} or {other}.' needs {} once"),
+    ("queries: ['{} or }?']", "'{} or }.' needs {} once"),
 ])
 def test_faulty_queries_are_named(params, text, message):
     (params.root / "llm" / "queries.yaml").write_text(text)
     with pytest.raises(ParamsError, match=f"queries.yaml cannot be used:\\s+{message}"):
         read_queries(params)
+
+
+def test_a_query_has_the_class_with_its_article_or_alone(params):
+    (params.root / "llm" / "queries.yaml").write_text(
+        "{queries: ['What is {}?', 'What is called {name}?']}")
+    asked = [request.body["messages"][-1]["content"]
+             for request in requests(params, "shapes", ["iris", "hourglass"])]
+    assert asked == ["What is an iris?", "What is called iris?", "What is a hourglass?",
+                     "What is called hourglass?"]
 
 
 @pytest.mark.parametrize("one, other", [
@@ -247,7 +340,9 @@ def test_stored_descriptions_come_back_or_are_refused(params):
     other = changed(params, llm=params.llm.model_copy(update={"model": "other"}))
     with pytest.raises(DamagedFile, match="was made with settings"):
         descriptions.load_descriptions(other, "shapes", ["emu", "yak"])
-    for damage in (path.read_text().replace("tall", "bald"), path.read_text()[:-9], "[]"):
+    for damage in (path.read_text().replace("tall", "bald"), path.read_text()[:-9], "[]",
+                   path.read_text().replace("no reply yet", "no reply"),
+                   path.read_text().replace('"problems": [', '"problems": [["emu", "lost", ""],')):
         path.write_text(damage)
         with pytest.raises(DamagedFile, match="has changed since it was written"):
             descriptions.load_descriptions(params, "shapes", ["emu", "yak"])

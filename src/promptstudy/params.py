@@ -416,7 +416,8 @@ class LLMParams(Block):
     seed: int | None = Field(0, description="reply i of a query gets seed + i")
     extra: dict[str, JsonValue] = Field({}, description="more of the request, sent as it is")
     concurrency: Positive = Field(4, description="requests under way at once")
-    timeout: Annotated[float, Field(gt=0)] = Field(60, description="seconds for one attempt")
+    timeout: Annotated[float, Field(gt=0)] = Field(
+        60, description="seconds for one reply, to its last byte")
     patience: Annotated[float, Field(gt=0)] = Field(
         600, description="seconds for one request with all its retries")
     price: PriceParams = PriceParams()

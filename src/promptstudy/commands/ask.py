@@ -1,5 +1,9 @@
 """Ask the language model of params.yaml for the class descriptions that have no reply yet."""
 
+import atexit
+import os
+import sys
+
 from ..errors import AskError
 from ..params import load_params
 
@@ -13,14 +17,17 @@ def arguments(parser):
 
 
 def run(args):
-    """Print what was asked and got; raise `AskError` if requests have no reply."""
+    """Print what was asked and got.
+
+    Raises `AskError` if requests have no reply, or classes no sentence.
+    """
     from ..features import class_names
     from ..llm import ask as asking
     from ..llm.log import log_path, read_log
-    from ..llm.parse import parse, summary
+    from ..llm.parse import parse, summary, without_sentence
     from ..llm.queries import requests
     params = load_params(args.params)
-    failed = 0
+    faults = []
     for name in args.datasets or params.datasets:
         names = class_names(params, params.dataset(name))
         plan = asking.plan(params, name, names)
@@ -28,7 +35,11 @@ def run(args):
               f"about ${plan.most_usd:.2f} at most")
         if args.dry_run:
             continue
-        outcome = asking.ask(params, name, names)
+        try:
+            outcome = asking.ask(params, name, names)
+        except KeyboardInterrupt:
+            atexit.register(_end_at_once)
+            raise
         parsed = parse(requests(params, name, names), read_log(log_path(params, name)))
         for request, reason in outcome.failed:
             print(f"failed: {request.class_name}, query {request.query}: {reason}")
@@ -36,6 +47,26 @@ def run(args):
               f"{dict(outcome.retried) or 'nothing'}")
         print(f"{sum(map(len, parsed.sentences.values()))} sentences for {len(names)} classes; "
               f"left out: {summary(parsed.problems)}")
-        failed += len(outcome.failed)
-    if failed:
-        raise AskError(f"{failed} requests have no reply; run this again to send only them")
+        if outcome.failed:
+            faults.append(f"{name}: {len(outcome.failed)} requests have no reply; run this again "
+                          "to send only them")
+        bare = without_sentence(parsed)
+        if bare:
+            faults.append(
+                f"{name}: {len(bare)} of {len(parsed.sentences)} classes have no sentence, "
+                f"{_named(bare)}; see above why their replies were left out, change the queries "
+                "or the block llm of params.yaml, and run this again")
+    if faults:
+        raise AskError("\n".join(faults))
+
+
+def _end_at_once():
+    """End the process; Python would take seconds more to put torch away."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _named(names, most=10):
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

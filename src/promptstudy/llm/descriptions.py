@@ -25,8 +25,8 @@ class Descriptions(NamedTuple):
 
     @property
     def sha256(self):
-        """Digest of texts and origin: what a result made with them depends on."""
-        return _sha256({"texts": self.texts, "origin": self.origin})
+        """Digest of all three."""
+        return _sha256(self._asdict())
 
 
 def describe(params, name, class_names):

@@ -3,50 +3,38 @@
 Whatever is not kept is a `Problem` with its reason; nothing is left out silently.
 """
 
-import re
 from collections import Counter
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
+import regex
+
+from .completion import BadReply, read_completion
 
 WORDS = (3, 60)  # a sentence has at least and at most so many
-REFUSAL = re.compile(r"\b(i'?m sorry|i am sorry|i apologi[sz]e|as an ai|i can'?t|i cannot|"
-                     r"i am unable|i'?m unable|i won'?t)\b", re.IGNORECASE)
-PREAMBLE = re.compile(r"^(sure|certainly|of course|okay|here (is|are|'s)|here's)\b", re.IGNORECASE)
-MARKS = re.compile(r"^\s*(?:[-*•>#]+|\(?\d{1,2}[.)])\s+|[*_`]{2,}|^\s*[\"“]|[\"”]\s*$")
-END = re.compile(r"(?<=[.!?])[\"”)]*\s+(?=[\"“(]?[A-Z0-9])")
-
-
-class BadReply(ValueError):
-    """The endpoint's response is no chat completion; asking again may give one."""
-
-
-class Usage(BaseModel):
-    """Tokens that a reply has cost."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-
-class Message(BaseModel):
-    """What the model said."""
-
-    content: str | None = None
-    refusal: str | None = None
-
-
-class Choice(BaseModel):
-    """One reply of a response."""
-
-    message: Message
-    finish_reason: str | None = None
-
-
-class Completion(BaseModel):
-    """The part of a chat completion that is read."""
-
-    choices: Annotated[list[Choice], Field(min_length=1)]
-    usage: Usage | None = None
+LEAST_OF_ITEM = 2  # words of an item of a list, which is a sentence but for its full stop
+LETTERS = (3, 300)  # in other scripts than the Latin one, whose sentences may be one or two words
+THOUGHTS = regex.compile(r"<(think(?:ing)?)>.*?(?:</\1>|\Z)|\A.*</think(?:ing)?>",
+                         regex.DOTALL | regex.IGNORECASE)
+REFUSAL = regex.compile(
+    r"\W*(?:(?:oh|well|unfortunately|but)\b\W*)*"
+    r"(?:(?:(?:(?:i['’]?m|i am)\s+(?:\w+\s+)?)?sorry|(?:my )?apologies|i apologi[sz]e|"
+    r"as an? (?:ai|artificial|(?:large )?language model)|"
+    r"i (?:can['’]?t|cannot|can not|won['’]?t|will not)|(?:i['’]?m|i am) (?:unable|not able))\b|"
+    r"(?:很|非常|真的)?(?:抱歉|对不起)|作为(?:一个|一名)?(?:AI|人工智能))", regex.IGNORECASE)
+PREAMBLE = regex.compile(r"^(sure|certainly|of course|okay|here (is|are|'s)|here's)\b",
+                         regex.IGNORECASE)
+BULLET = regex.compile(r"\s*(?:(?:[-*+–—·]|\(?\d{1,2}[.)])\s+|"
+                       r"(?:[•‣◦▪●]|[(（]?\d{1,2}[、．）])\s*)")
+MARKS = regex.compile(r"^\s*(?:[-*•>#]+|\(?\d{1,2}[.)])\s+|[*_`]{2,}|^\s*[\"“]|[\"”]\s*$")
+QUESTION = regex.compile(r"[?？؟՞]$")
+ENDED = regex.compile(r"[\p{Sentence_Terminal}\"”)」』）》]$")
+# a full stop that is written without a space behind it, and one with it
+END = regex.compile(r"(?<=[。！？][」』”）]*)(?=[^\s。！？」』”）])|"
+                    r"(?<=\p{Sentence_Terminal})[\"”)]*\s+(?=[\"“(]?[\p{Lu}\p{Lo}\p{N}])")
+OTHER = regex.compile(r"[\p{L}--\p{Latin}]", regex.V1)  # letters that are not Latin
+# scripts that put no spaces between words
+UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+UNMARKED = regex.compile(r"[\p{Thai}\p{Lao}]$")  # and these no full stop behind a sentence
 
 
 class Problem(NamedTuple):
@@ -68,19 +56,6 @@ def summary(problems):
     """Return `reason: count, ...` of problems, the most frequent first."""
     counts = Counter(problem.reason for problem in problems).most_common()
     return ", ".join(f"{reason}: {count}" for reason, count in counts) or "nothing"
-
-
-def read_completion(body):
-    """Return the `Completion` of a response's body; raises `BadReply` with the reason."""
-    try:
-        return Completion.model_validate_json(body)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        if fault["type"] == "json_invalid":
-            html = body.lstrip()[:1] == "<"
-            raise BadReply("HTML instead of JSON" if html else "cut or malformed JSON") from None
-        place = ".".join(map(str, fault["loc"])) or "the whole"
-        raise BadReply(f"wrong schema: {place}: {fault['msg'].lower()}") from None
 
 
 def parse(requests, replies):
@@ -113,34 +88,68 @@ def parse(requests, replies):
     return Parsed(sentences, problems)
 
 
+def without_sentence(parsed):
+    """Return the classes of `Parsed` replies that have no sentence at all."""
+    return [name for name, sentences in parsed.sentences.items() if not sentences]
+
+
 def split_reply(choice):
     """Return the usable sentences of a reply and `(reason, text)` of everything else in it."""
-    text = (choice.message.content or "").strip()
-    if choice.message.refusal or choice.finish_reason == "content_filter" or REFUSAL.search(text):
-        return [], [("refusal", choice.message.refusal or text)]
+    said = choice.message.content or ""
+    text = THOUGHTS.sub("", said).strip()
+    left_out = [("thoughts", found[0].strip()) for found in THOUGHTS.finditer(said)]
+    if choice.message.refusal or choice.finish_reason == "content_filter" or REFUSAL.match(text):
+        return [], [*left_out, ("refusal", choice.message.refusal or text)]
     if not text:
-        return [], [("empty", "")]
-    kept, left_out = [], []
-    lines = [MARKS.sub("", line).strip() for line in text.splitlines()]
-    for sentence in (part.strip() for line in lines for part in END.split(line)):
-        reason = sentence and _fault(sentence, choice.finish_reason)
-        if reason:
-            left_out.append((reason, sentence))
-        elif sentence:
-            kept.append(sentence)
+        return [], left_out or [("empty", "")]
+    kept = []
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        is_item = BULLET.match(line) is not None
+        line = MARKS.sub("", line[BULLET.match(line).end():] if is_item else line).strip()
+        if is_item and not (number == len(lines) and choice.finish_reason == "length"):
+            line = _as_sentence(line)
+        for sentence in map(str.strip, END.split(line)):
+            reason = sentence and _fault(sentence, choice.finish_reason, is_item)
+            if reason:
+                left_out.append((reason, sentence))
+            elif sentence:
+                kept.append(sentence)
     return kept, left_out
 
 
-def _fault(sentence, finish_reason):
+def _as_sentence(item):
+    """Return an item of a list with a full stop behind it; a heading stays as it is."""
+    if not item or item[-1] in ":：" or ENDED.search(item):
+        return item
+    return item.rstrip(" ,;，；、") + ("。" if _mostly(UNSPACED, item) else ".")
+
+
+def _mostly(script, sentence):
+    """Return whether most letters of a sentence are of a script."""
+    return 2 * len(script.findall(sentence)) > len(regex.findall(r"\p{L}", sentence))
+
+
+def _fault(sentence, finish_reason, is_item):
     """Return why a sentence is no description, or None."""
-    words = re.findall(r"\w+", sentence.lower())
     if PREAMBLE.match(sentence):
         return "preamble"
-    if sentence[-1] not in ".!\"”)":
-        return "question" if sentence[-1] == "?" else \
-            "cut off" if finish_reason == "length" else "not a sentence"
-    if not WORDS[0] <= len(words) <= WORDS[1]:
+    if REFUSAL.match(sentence):
+        return "refusal"
+    if QUESTION.search(sentence):
+        return "question"
+    if finish_reason == "length" and not ENDED.search(sentence):
+        return "cut off"
+    if not ENDED.search(sentence) and not UNMARKED.search(sentence):
+        return "not a sentence"
+    words, letters = (regex.findall(unit, sentence.lower()) for unit in (r"\w+", r"\p{L}"))
+    if _mostly(OTHER, sentence):
+        if not LETTERS[0] <= len(letters) <= LETTERS[1]:
+            return f"{len(letters)} letters"
+    elif not (LEAST_OF_ITEM if is_item else WORDS[0]) <= len(words) <= WORDS[1]:
         return f"{len(words)} words"
+    if _mostly(UNSPACED, sentence):  # there, repetition shows in pairs of letters
+        words = list(zip(letters, letters[1:], strict=False))
     if len(set(words)) < len(words) / 2:
         return "repeats itself"
     return None

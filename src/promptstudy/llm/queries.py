@@ -12,7 +12,10 @@ from ..params import Block, read_block
 
 
 class Queries(Block):
-    """The queries file: in `subjects` and `queries`, {} stands for the class."""
+    """The queries file: in `subjects`, {} stands for the class.
+
+    In `queries`, {} stands for the subject with its article, {name} for the subject alone.
+    """
 
     system: str | None = Field(None, description="system message of every request")
     subjects: dict[str, str] = Field(
@@ -45,10 +48,19 @@ def read_queries(params):
     """Return the suite's `Queries`; raises `ParamsError` listing every fault of the file."""
     path = params.root / params.llm.queries
     queries = read_block(path, Queries)
-    for text in (*queries.queries, *queries.subjects.values()):
-        if text.count("{}") != 1:
+    for text in queries.subjects.values():
+        if not _has_one(text, "{}"):
             raise ParamsError(f"{path} cannot be used: {text!r} needs {{}} once, for the class")
+    for text in queries.queries:
+        if not _has_one(text, "{}", "{name}"):
+            raise ParamsError(f"{path} cannot be used: {text!r} needs {{}} once, for the class "
+                              "with its article, or {name}, for the class alone")
     return queries
+
+
+def _has_one(text, *places):
+    """Return whether a text has one of the places once, and no other braces."""
+    return [text.count(brace) for brace in "{}"] == [1, 1] == [1, sum(map(text.count, places))]
 
 
 def requests(params, name, class_names):
@@ -59,8 +71,8 @@ def requests(params, name, class_names):
     queries = read_queries(params)
     subject = queries.subjects.get(name, "{}")
     return [Request(class_name, query, index,
-                    _body(params.llm, queries.system, text.format(_with_article(
-                        subject.format(class_name))), index))
+                    _body(params.llm, queries.system,
+                          _question(text, subject.format(class_name)), index))
             for class_name in dict.fromkeys(class_names)
             for query, text in enumerate(queries.queries)
             for index in range(params.llm.n_replies)]
@@ -74,5 +86,7 @@ def _body(settings, system, question, index):
     return {key: value for key, value in body.items() if value is not None} | settings.extra
 
 
-def _with_article(words):
-    return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
+def _question(text, subject):
+    """Return a query about a subject; its article goes by the first letter, not by the sound."""
+    article = "an" if subject[0].lower() in "aeiou" else "a"
+    return text.format(f"{article} {subject}", name=subject)

@@ -1,0 +1,48 @@
+"""Parameters that a model of today refuses: which they are, and the request without them.
+
+Changes are `{parameter: None}` for one that is left out, or `{parameter: other name}`.
+"""
+
+import json
+import re
+
+PARAMETERS = ("temperature", "max_tokens", "seed")
+OTHER_NAMES = {"max_tokens": "max_completion_tokens"}
+# a value that is out of bounds is for the user to correct
+BOUNDS = re.compile(r"\b(too (large|big|small|high|low|long|short)|at (most|least)|exceed(s|ed)?|"
+                    r"(less|greater|more|fewer) than|between|range|maximum|minimum)\b", re.I)
+
+
+def adapted(body, changes):
+    """Return the body of a request with `changes` made."""
+    return {changes.get(name, name): value for name, value in body.items()
+            if changes.get(name, name)}
+
+
+def refused(text, body, changes):
+    """Return the changes that an error's text calls for, of a request sent with `changes`.
+
+    They are none if it does not name a parameter that was sent, or refuses only its value.
+    """
+    if BOUNDS.search(text):
+        return {}
+    named = _complaint(text)
+    sent = {name: changes.get(name, name) for name in PARAMETERS if name in body}
+    return {name: OTHER_NAMES.get(as_sent) for name, as_sent in sent.items()
+            if as_sent and re.search(rf"\b{as_sent}\b", named)}
+
+
+def notes(changes):
+    """Return a sentence about each change."""
+    return [f"the endpoint refuses {name}: " + (f"it is sent as {other}" if other
+                                               else "requests are sent without it")
+            for name, other in changes.items()]
+
+
+def _complaint(text):
+    """Return the parameter that an OpenAI-compatible error names, or its message."""
+    try:
+        error = json.loads(text)["error"]
+        return str(error.get("param") or error["message"])
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return text
