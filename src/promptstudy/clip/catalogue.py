@@ -104,7 +104,7 @@ def other_activation(name, tag):
 def wrong_activation(name, tag, other):
     """Return the message for weights that need another activation than the model has."""
     return (f"the weights {tag!r} were trained with another activation than {name!r} has: use "
-            f"{other!r}")
+            f"{repr(other) if other else 'other weights'}")
 
 
 def _settings(name, tag):
