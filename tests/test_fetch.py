@@ -206,6 +206,7 @@ def test_more_than_is_known_to_come_is_refused(tmp_path, monkeypatch, length):
                                              "at most; it may have moved: get it by hand"):
             download(f"{server.url}/data.tar", tmp_path / "data.tar", md5(CONTENT), 0, 2_000_000)
         assert os.listdir(tmp_path) == [] and len(server.requests) == 1
+        (tmp_path / "data.tar.part").write_bytes(2 * CONTENT)  # of something else
         download(f"{server.url}/data.tar", tmp_path / "data.tar", md5(CONTENT), 0, 2_999_500)
         monkeypatch.setattr(fetching, "LITTLE", 2_000_000)  # of what has no known size
         with pytest.raises(FetchError, match="sends more than the 2 MB"):

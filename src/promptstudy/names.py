@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import yaml
 
-FORM = "letters A to Z, digits, _ and - alone, and not begin with -"
+FORM = "made of the letters A to Z, digits, _ and - alone and do not begin with -"
 LONGEST = 100  # file names of 255 bytes are what most systems can have
 MISSING = {"na", "nan", "none", "null"}  # what tables of results read as an absent value
 
@@ -25,7 +25,7 @@ def key_faults(blocks):
     for block, names in blocks.items():
         for name in names:
             if reason := _fault(name):
-                faults.append(f"{block}.{name}: {reason}")
+                faults.append(f"{block}: the name {name!r} {reason}")
             alike[name.lower()].append(f"{block}.{name}")
     for keys in alike.values():
         if len({key.rpartition(".")[2] for key in keys}) > 1:
@@ -36,9 +36,11 @@ def key_faults(blocks):
 
 def number_as_key(block, key):
     """Say what is wrong with a key of a `block` that YAML does not read as text."""
-    kind = "a number" if isinstance(key, (int, float)) and not isinstance(key, bool) else repr(key)
-    return (f"{block}: YAML reads the name {key} as {kind}; a name needs a letter, e.g. "
-            f"{suggested(f'd{key}'.lower())!r} (quotes are not enough)")
+    if isinstance(key, bool) or key is None:
+        return (f"{block}: YAML reads one of the names as {key} and not as text, as it does with "
+                "on, off, yes, no, true, false and null; choose another name")
+    return (f"{block}: YAML reads the name {key} as a number; a name needs a letter, e.g. "
+            f"{suggested(f'd{key}')!r} (quotes are not enough)")
 
 
 def suggested(name):
@@ -63,13 +65,13 @@ def template_fault(template):
 
 def _fault(name):
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
-        return (f"a name may have {FORM}, as it becomes part of file names and commands; call it "
-                f"{suggested(name)!r}")
+        return ("cannot be used, as names become part of files' names and of commands: they are "
+                f"{FORM}; call it {suggested(name)!r}")
     if len(name) > LONGEST:
-        return f"a name may have {LONGEST} letters (found {len(name)}); shorten it"
+        return f"has {len(name)} letters, {LONGEST} are the most; shorten it"
     if _is_no_text(name):
-        return ("YAML and the tables of results do not read this name as text, with quotes or "
-                f"without; call it {suggested(name)!r}")
+        return ("is not read as text everywhere, by YAML without quotes or in a table of results; "
+                f"call it {suggested(name)!r}")
     return None
 
 

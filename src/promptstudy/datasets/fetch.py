@@ -58,9 +58,11 @@ def download(url, path, digest, space=0, size=0):
     a `digest` that does not fit: the download is then thrown away (and, if it went on with an older
     one, tried once more).
     """
-    part = path.with_name(f"{path.name}.part")
+    part, most = path.with_name(f"{path.name}.part"), size + MARGIN if size else LITTLE
+    if part.is_file() and _size(part) > most:
+        part.unlink()  # it is of something else
     older = part.exists()
-    _receive_all(url, part, space, size + MARGIN if size else LITTLE)
+    _receive_all(url, part, space, most)
     found = digest_of(part, digest)
     if found == digest:
         os.replace(part, path)

@@ -167,6 +167,9 @@ def check_paths(splits, source):
             if fault := path_fault(item.path):
                 raise DatasetError(f"{source}: in {split}, class {item.class_name!r}, the path "
                                    f"{item.path!r} {fault}")
+            if not item.class_name.strip():
+                raise DatasetError(f"{source}: in {split}, the image {item.path!r} has a class "
+                                   "without a name; give it one")
             if fault := text_fault(item.class_name):
                 raise DatasetError(f"{source}: in {split}, the class name {item.class_name!r} "
                                    f"{fault}")
