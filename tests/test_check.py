@@ -59,6 +59,15 @@ def test_no_torch_with_images_or_without(own_suite):
     assert (own_suite / "artefacts" / "params.schema.json").is_file()
 
 
+def test_what_is_left_out_is_said_in_one_line(own_suite):
+    (own_suite / "images" / "shapes" / "__MACOSX").mkdir()
+    found = run(own_suite / "params.yaml")
+    assert found.returncode == 0 and found.stderr == ""
+    # the shift of the same images is not said to have it too
+    assert found.stdout == (f"note: {own_suite}/images/shapes: left out, as no class is called so: "
+                            "'__MACOSX'\n")
+
+
 @pytest.mark.parametrize("name", ["params.yaml", "params-paper.yaml"])
 def test_shipped_suites_in_two_seconds(tmp_path, name):
     shutil.copy(PROJECT / name, tmp_path)
@@ -94,6 +103,7 @@ def with_backbone(suite, name, pretrained=None):
     ("RN50-quickgelu", "opneai", "'opneai' is neither a file nor weights of 'RN50-quickgelu': the "
                                  "nearest is 'openai', of "),
     ("ViT-B-16-quickgelu", "laion2b", "neither a file nor weights of 'ViT-B-16-quickgelu'"),
+    ("RN50", "weights/rn50.pt", "neither a file nor weights of 'RN50': there is no such file; "),
     ("ViT-M-16", "openai", "open_clip has none for it; give a file, or another model")])
 def test_backbone_that_open_clip_does_not_know(tiny_suite, name, tag, message):
     params = with_backbone(tiny_suite, name, tag)
@@ -120,7 +130,7 @@ def test_weights_that_are_not_at_hand_are_a_note(tiny_suite, tmp_path, monkeypat
     assert check(with_backbone(tiny_suite, "RN50", str(tmp_path / "weights.pt"))) == []
     assert "'RN50' has random weights; give one of openai, " in check(
         with_backbone(tiny_suite, "RN50"))[0]
-    assert "has no open_clip_config.json and no open_clip_model" in check(
+    assert "is not complete, open_clip_config.json, open_clip_model" in check(
         with_backbone(tiny_suite, "local-dir:none"))[0]
 
 

@@ -1,6 +1,7 @@
 """What can be said of a suite before anything runs, in a second and without torch."""
 
 import json
+import warnings
 
 from safetensors import SafetensorError, safe_open
 
@@ -9,7 +10,7 @@ from .clip.lengths import check_lengths
 
 
 def check(params):
-    """Return notes on what is not at hand yet, a list of sentences.
+    """Return notes on what is not at hand yet or left out, a list of sentences.
 
     Raises a `UserError` for the first thing that cannot be used: the backbone, a dataset's files
     (if `data_root` is set), or class names that are too long.
@@ -18,7 +19,10 @@ def check(params):
     if params.data_root is None:
         names = {name: _stored_class_names(params, name) for name in params.datasets}
     else:
-        names = _check_datasets(params)
+        with warnings.catch_warnings(record=True) as remarks:
+            warnings.simplefilter("always")
+            names = _check_datasets(params)
+        notes += dict.fromkeys(str(remark.message) for remark in remarks)  # each once
     for name, class_names in names.items():
         check_lengths(params, name, class_names)
     return notes

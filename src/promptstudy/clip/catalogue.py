@@ -26,8 +26,8 @@ def check_backbone(params):
     if name.startswith(LOCAL):
         folder = params.root / name.removeprefix(LOCAL)
         absent = [file for file in FILES if not (folder / file).is_file()]
-        return [f"the backbone's folder {folder} has no {' and no '.join(absent)}; `dvc pull` "
-                "brings what is stored under data/"] if absent else []
+        return [f"the backbone's folder {folder} is not complete, {', '.join(absent)} missing; "
+                "`dvc pull` brings what is stored under data/"] if absent else []
     check_name(name, tag)
     if tag is None:
         return [f"backbone.pretrained is null, so {name!r} has random weights; give one of "
@@ -56,6 +56,9 @@ def check_name(name, tag):
         raise BackboneError(f"backbone {name!r} is not an open_clip model; the nearest are "
                             f"{', '.join(repr(plain[model]) for model in nearest)}")
     if tag and not (_settings(name, tag) or Path(tag).is_file()):
+        if "/" in tag or Path(tag).suffix:
+            raise BackboneError(f"{tag!r} is neither a file nor weights of {name!r}: there is no "
+                                "such file; correct backbone.pretrained")
         tags = tags_of(name)
         if not tags:
             raise BackboneError(f"{tag!r} is neither a file nor weights of {name!r}: open_clip has "
