@@ -27,6 +27,18 @@ KARPATHY = {"dataset": "coco", "images": [
     {"filename": "d.jpg", "imgid": 3, "split": "val", "sentences": [{"raw": "A car."}]}]}
 
 
+# the form of captions_val2017.json and nocaps_val_4500_captions.json, likewise
+COCO = {"info": {"year": 2017}, "licenses": [], "images": [
+    {"license": 4, "file_name": f"{number:012d}.jpg", "height": 427, "width": 640, "id": number}
+    for number in range(10)], "annotations": [
+    {"image_id": number % 10, "id": number, "caption": f"Picture {number}. "}
+    for number in range(20)]}
+NOCAPS = {"info": {}, "licenses": [], "images": [
+    {"id": number, "open_images_id": f"0013ea2087020901{number}", "height": 9, "width": 9,
+     "coco_url": "", "domain": "in-domain"} for number in range(10)],
+    "annotations": COCO["annotations"]}
+
+
 def lines(*entries):
     return "\n".join(json.dumps(entry) for entry in entries) + "\n"
 
@@ -74,7 +86,11 @@ def test_lines_without_splits_are_divided_always_alike(read):
     (lines(entry(1, split="trian")), "it holds {'image': '1.jpg'"),
     (lines({"image": "1.jpg", "captions": []}), "it holds {'image': '1.jpg', 'captions': \\[\\]}"),
     (lines({"image": "1.jpg", "caption": "x"}), "it must hold one"),
-    ("[1]\n", "it holds \\[1\\]"), ("{", "cannot be read"), ("", "no image is in train or in test"),
+    ("[1]\n", "it holds \\[1\\]"), (lines(entry(1)) + "{", "cannot be read as JSON .line 2: "),
+    (lines({"image": "../1.jpg", "captions": ["x"]}), "image '../1.jpg' leads out of the images"),
+    (lines({"image": "/1.jpg", "captions": ["x"]}), "image '/1.jpg' is absolute"),
+    ("[" * 100_000, "line 1: its brackets are nested too deeply"),
+    ("", "no image is in train or in test"),
 ])
 def test_faulty_lines_are_refused(read, content, message):
     with pytest.raises(DatasetError, match=message):
@@ -82,7 +98,7 @@ def test_faulty_lines_are_refused(read, content, message):
 
 
 def test_other_json_and_a_missing_file_are_refused(read, tmp_path):
-    with pytest.raises(DatasetError, match="KeyError.*Karpathy"):
+    with pytest.raises(DatasetError, match="it lacks the key 'images'.*Karpathy"):
         read('{"pictures": []}', "captions.json")
     with pytest.raises(DatasetError, match="do not exist; correct captioned in params.yaml"):
         read_captions(tmp_path / "none.jsonl")
@@ -111,3 +127,39 @@ def test_of_a_large_captioned_dataset_all_images_are_encoded(tiny_suite, tiny_ba
     assert pack.train.paths == [item.path for item in load_captioned(params, "pairs").train]
     drawn, _ = pack.draw(1, 1)
     assert torch.equal(drawn.sort().values, torch.arange(len(pack.train)))
+
+
+@pytest.mark.parametrize("content, name", [(COCO, "{:012d}.jpg"),
+                                           (NOCAPS, "0013ea2087020901{}.jpg")])
+def test_coco_s_own_form_is_read_and_divided(read, content, name):
+    splits = read(json.dumps(content), "captions_val2017.json")
+    assert [len(splits[split]) for split in ("train", "val", "test")] == [5, 2, 3]
+    assert {path: text for split in splits.values() for path, text in split.items()} == {
+        name.format(number): [f"Picture {number}.", f"Picture {number + 10}."]
+        for number in range(10)}
+
+
+def test_coco_s_images_without_captions_are_left_out(read):
+    content = COCO | {"annotations": COCO["annotations"][:9]}
+    with pytest.warns(UserWarning, match="1 images have no caption .* e.g. 000000000009.jpg"):
+        splits = read(json.dumps(content), "captions.json")
+    assert sum(map(len, splits.values())) == 9
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"annotations": [{"image_id": 1, "bbox": []}]}, "have no captions; take the captions_"),
+    ({"annotations": [{"image_id": 99, "caption": "x"}]}, "of an image 99, which is not among"),
+    ({"images": [{"id": 1}]}, "another form .it lacks the key 'open_images_id'"),
+    ({"annotations": [3]}, "another form"), ({"images": None}, "another form")])
+def test_files_of_coco_that_are_of_no_use(read, change, message):
+    with pytest.raises(DatasetError, match=message):
+        read(json.dumps(COCO | change), "captions.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_captions_in_other_encodings(tmp_path, encoding):
+    content = lines(entry(1, split="train"), {"image": "2.jpg", "captions": ["a\u2028b"],
+                                              "split": "test"})
+    content = content.replace("\\u2028", "\u2028").replace("\n", "\r\n")
+    (tmp_path / "c.jsonl").write_bytes(content.encode(encoding))
+    assert read_captions(tmp_path / "c.jsonl")["test"] == {"2.jpg": ["a\u2028b"]}

@@ -318,13 +318,6 @@ def test_test_class_without_training_folder(own_suite):
         load_own_folder(own_suite)
 
 
-def test_files_that_are_not_images_are_mentioned(own_suite):
-    draw_pictures(own_suite / "images" / "mine", CLASSES[:2], count=4)
-    (own_suite / "images" / "mine" / "red disc" / "notes.txt").write_text("mine")
-    with pytest.warns(UserWarning, match="red disc: 1 entries are left out because their names"):
-        assert len(load_own_folder(own_suite).train) == 4
-
-
 # images that cannot be used
 
 

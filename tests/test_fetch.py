@@ -197,6 +197,22 @@ def test_a_killed_download_is_gone_on_with(tmp_path):
     assert (tmp_path / "data.tar").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("length", [True, False])
+def test_more_than_is_known_to_come_is_refused(tmp_path, monkeypatch, length):
+    """Whether or not the server says how much it will send."""
+    monkeypatch.setattr(fetching, "MARGIN", 1000)
+    with FileServer({"/data.tar": CONTENT}, lambda *_: {"length": length}) as server:
+        with pytest.raises(FetchError, match="data.tar sends more than the 2 MB that was published "
+                                             "at most; it may have moved: get it by hand"):
+            download(f"{server.url}/data.tar", tmp_path / "data.tar", md5(CONTENT), 0, 2_000_000)
+        assert os.listdir(tmp_path) == [] and len(server.requests) == 1
+        (tmp_path / "data.tar.part").write_bytes(2 * CONTENT)  # of something else
+        download(f"{server.url}/data.tar", tmp_path / "data.tar", md5(CONTENT), 0, 2_999_500)
+        monkeypatch.setattr(fetching, "LITTLE", 2_000_000)  # of what has no known size
+        with pytest.raises(FetchError, match="sends more than the 2 MB"):
+            download(f"{server.url}/data.tar", tmp_path / "other.tar", md5(CONTENT))
+
+
 # archives
 
 
@@ -245,6 +261,56 @@ def test_archives_that_lead_out_of_their_folder_are_refused(tmp_path, make, memb
     with pytest.raises(FetchError, match=f"{archive} (would write outside|cannot be unpacked)"):
         unpack(archive, folder)
     assert not list(tmp_path.rglob("evil"))
+
+
+@pytest.mark.parametrize("file", ["a.zip", "a.tar.gz"])
+def test_archives_that_unpack_to_far_more_than_archives_do_are_refused(tmp_path, file):
+    """A thousand times a megabyte of zeros, in one file or in several."""
+    zeros = bytes(2**20)
+    if file == "a.zip":
+        with zipfile.ZipFile(tmp_path / file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for part in range(4):
+                with archive.open(f"{part}.bin", "w") as member:
+                    for _ in range(60):
+                        member.write(zeros)
+    else:
+        tar(tmp_path / file, {f"{part}.bin": 60 * zeros for part in range(4)})
+    with pytest.raises(FetchError, match="would unpack to 0.. GB, which is more than an archive of "
+                                         "its size holds .0.1 GB.; do not use it"):
+        unpack(tmp_path / file, tmp_path / "out")
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*.bin"))
+    assert written <= (0 if file == "a.zip" else 2 * 60 * 2**20)
+
+
+@pytest.mark.parametrize("make, file", [(zipped, "a.zip"), (tar, "a.tar")])
+def test_archives_for_which_the_disk_has_no_room_are_refused(tmp_path, monkeypatch, make, file):
+    archive = make(tmp_path / file, {"a": CONTENT})
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: Usage(9e9, 9e9, 2e6))
+    with pytest.raises(FetchError, match="has 0.0 GB free, .* make room and run this again"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("offsets, value, message", [
+    ((6, 8), 1, "it is encrypted, which the published one is not; get it by hand"),
+    ((8, 10), 97, "compression.* unpack it with another program")])
+def test_zip_archives_that_are_encrypted_or_of_an_unknown_kind(tmp_path, offsets, value, message):
+    """Set in the header of the file and in the directory of the archive."""
+    archive = zipped(tmp_path / "a.zip", {"a.jpg": b"1"})
+    content = bytearray(archive.read_bytes())
+    content[offsets[0]] = content[content.index(b"PK\x01\x02") + offsets[1]] = value
+    archive.write_bytes(content)
+    with pytest.raises(FetchError, match=f"a.zip cannot be unpacked: .*{message}"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_damage_inside_a_compressed_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a", b"text " * 1000)
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[31:40] = b"\xff" * 9
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(FetchError, match="a.zip cannot be unpacked: "):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
 @pytest.mark.parametrize("make", [tar, zipped])

@@ -236,6 +236,13 @@ def test_an_image_has_the_class_that_its_annotation_says(load, name, path, class
 
 
 @twins
+def test_lists_of_class_names_with_a_byte_order_mark(tiny_suite, tmp_path):
+    path = miniature.build(tmp_path, "imagenet") / "classnames.txt"
+    path.write_bytes(path.read_text().replace("\n", "\r\n").encode("utf-8-sig"))
+    assert load_dataset(suite(tiny_suite, tmp_path), "imagenet").class_names == NAMES["imagenet"]
+
+
+@twins
 def test_labels_in_imagenet_are_known(load):
     assert [load(name).imagenet_labels for name in
             ("imagenet_a", "imagenet_r", "imagenetv2", "imagenet", "oxford_pets")] \

@@ -21,6 +21,8 @@ from pydantic import (
 )
 
 from .errors import ParamsError
+from .names import key_faults, number_as_key, template_fault
+from .textfiles import read_text
 
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -522,11 +524,14 @@ def read_block(path, model):
     Raises `ParamsError` listing every fault: the key, what is wrong, and the nearest valid key.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # DVC reads nothing but UTF-8
+        values = yaml.safe_load(read_text(path, ParamsError, utf8_only=True))
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist") from None
     except yaml.YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    except RecursionError:
+        raise ParamsError(f"{path} is not valid YAML: its brackets are nested too deeply") from None
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -548,6 +553,8 @@ def _describe(fault, model):
     if fault["type"] == "extra_forbidden":
         valid = _keys_at(model, fault["loc"][:-1])
         return f"{key}: unknown key" + _nearest(fault["loc"][-1], valid)
+    if fault["type"] == "string_type" and fault["loc"][-1] == "[key]":
+        return number_as_key(".".join(map(str, fault["loc"][:-2])), fault["input"])
     value = "" if fault["type"] == "missing" else f" (found {fault['input']!r})"
     return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}{value}"
 
@@ -577,8 +584,9 @@ def _nearest(word, valid):
 
 
 def _cross_check(params):
-    """List the faults that lie between keys."""
-    faults = []
+    """List the faults that lie between keys, and those of names and templates."""
+    faults = key_faults({"datasets": params.datasets, "captioned": params.captioned,
+                         "transfer.domain": params.transfer.domain})
     for method, block in params.methods.items():
         for name in block.study_datasets:
             if name not in params.datasets:
@@ -621,8 +629,8 @@ def _cross_check(params):
                           "results; they must differ in n_ctx, class_specific, position or in "
                           "having initial words")
     for name, dataset in params.datasets.items():
-        if dataset.template.count("{}") != 1:
-            faults.append(f"datasets.{name}.template: needs {{}} once (found {dataset.template!r})")
+        if fault := template_fault(dataset.template):
+            faults.append(f"datasets.{name}.template: {fault}")
     for name, dataset in params.every_dataset.items():
         kinds = {"images (with a split or without)": dataset.images, "a layout": dataset.layout}
         if name in transfer.domain:

@@ -12,6 +12,7 @@ import subprocess
 from .errors import ParamsError, UserError
 from .files import write_text
 from .params import load_params
+from .textfiles import read_text
 
 
 def make_suite(root, name, folder, data_root=None):
@@ -27,7 +28,7 @@ def make_suite(root, name, folder, data_root=None):
         raise ParamsError(f"{source} does not exist; there are the suites: {known or 'none'}")
     if folder.exists():
         raise ParamsError(f"{folder} exists already; give another folder, or remove it")
-    text = source.read_text(encoding="utf-8")
+    text = read_text(source, ParamsError, utf8_only=True)
     if data_root is not None:
         value = json.dumps(str(data_root.expanduser().absolute()))
         text = re.sub(r"(?m)^data_root:.*$", lambda _: f"data_root: {value}", text)

@@ -12,8 +12,7 @@ import torch
 
 from ..errors import BackboneError, DamagedFile, MissingFile
 from ..files import file_sha256, tensors_sha256, write_text
-
-LOCAL = "local-dir:"
+from .catalogue import LOCAL, check_name, other_activation, wrong_activation
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,7 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
         _check_weights(folder)
         source, label = f"{LOCAL}{folder}", folder.name
     else:
-        if name not in open_clip.list_models():
-            raise BackboneError(f"backbone {name!r} is not an open_clip model; "
-                                "open_clip.list_models() lists them")
-        known = open_clip.list_pretrained_tags_by_model(name)
-        if pretrained and not (open_clip.is_pretrained_cfg(name, pretrained)
-                               or Path(pretrained).is_file()):
-            raise BackboneError(
-                f"{pretrained!r} is neither a file nor weights of {name!r}: {known}")
+        check_name(name, pretrained)
         source, label = name, name if pretrained is None else f"{name}/{pretrained}"
     with warnings.catch_warnings():
         # open_clip only warns here, but the wrong activation costs several points of accuracy.
@@ -80,10 +72,8 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
             model, _, preprocess = open_clip.create_model_and_transforms(
                 source, pretrained=pretrained, device=device)
         except UserWarning:
-            plain = name.removesuffix("-quickgelu")
-            other = plain if plain != name else f"{name}-quickgelu"
-            raise BackboneError(f"the weights {pretrained!r} were trained with another activation "
-                                f"than {name!r} has: use {other!r}") from None
+            other = other_activation(name, pretrained)
+            raise BackboneError(wrong_activation(name, pretrained, other)) from None
     model.eval().requires_grad_(False)
     tokenizer = open_clip.get_tokenizer(source)
     return Backbone(label, model, preprocess, tokenizer, model.logit_scale.exp().item())

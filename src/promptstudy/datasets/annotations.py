@@ -9,11 +9,11 @@ import re
 from pathlib import PurePosixPath
 
 import numpy as np
-from scipy.io import loadmat
-from torchvision.datasets import Flowers102
 
 from ..errors import DatasetError
-from .items import Item, divide, divide_trainval, folder_items, folder_names
+from ..textfiles import decoded
+from .folders import folder_items, folder_names
+from .items import Item, divide, divide_trainval
 
 AGAIN = "get it again"
 
@@ -58,6 +58,7 @@ def stanford_cars(folder):
 
 def oxford_flowers(folder):
     """A MATLAB file of labels in the order of the images; torchvision knows the classes' names."""
+    from torchvision.datasets import Flowers102  # imports torch, which no other list needs
     path = folder / "imagelabels.mat"
     names = [name.rstrip("?") for name in Flowers102.classes]  # CoOp has no doubt about a dahlia
     return divide([Item(f"image_{number:05d}.jpg", int(label) - 1, _named(names, int(label), path))
@@ -120,8 +121,10 @@ def _with_test(trainval, test, source):
 def read_lines(path, n_words=None):
     """Return the words of each line of a text file: `n_words`, or at least one."""
     try:
-        lines = _content(path).decode().splitlines()
-    except UnicodeDecodeError:
+        lines = decoded(_content(path)).splitlines()
+    except DatasetError:
+        raise
+    except ValueError:
         raise DatasetError(f"{path} is not text; {AGAIN}") from None
     words = [line.split() for line in lines]
     for number, line in enumerate(words, start=1):
@@ -133,6 +136,7 @@ def read_lines(path, n_words=None):
 
 def _mat(path, key):
     """Return the one-dimensional array that a MATLAB file holds under a key."""
+    from scipy.io import loadmat
     file = io.BytesIO(_content(path))
     try:
         content = loadmat(file, squeeze_me=True)

@@ -1,16 +1,18 @@
 """Images with sentences of their own, for retrieval."""
 
-import json
 import random
-
-import torch
+import warnings
+from collections import defaultdict
 
 from ..errors import DatasetError
+from ..textfiles import parse_json, read_text
 from .items import SPLIT_SEED, SPLITS, Dataset, Item
+from .paths import path_fault
 from .splits import data_root
 
 FORMS = ('it must hold one {"image": path, "captions": [sentence, ...]} a line, each with "split" '
-         '(train, val or test) or none of them, or be Karpathy\'s JSON of COCO or Flickr30k')
+         '(train, val or test) or none of them, or be Karpathy\'s JSON of COCO or Flickr30k, or '
+         'the captions_*.json of COCO or NoCaps')
 
 
 def load_captioned(params, name):
@@ -34,6 +36,7 @@ def own_labels(pack):
 
     As captions belong to images, each image is then a class, described by its captions.
     """
+    import torch
     for split in (pack.train, pack.val, pack.test):
         split.labels = torch.arange(len(split))
     return pack
@@ -49,21 +52,29 @@ def read_captions(path):
 
     JSON lines `{"image": path, "captions": [...]}` say with "split" where an image belongs, or are
     shuffled by a fixed seed and divided 50/20/30. A `.json` is Karpathy's, with COCO's `restval`
-    images in train. Raises `DatasetError` naming the file, the entry and what is wrong.
+    images in train, or one of COCO's or NoCaps' own, which has no splits and is divided likewise.
+    Raises `DatasetError` naming the file, the entry and what is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, DatasetError)
     except FileNotFoundError:
         raise DatasetError(f"the captions {path} do not exist; correct captioned in params.yaml") \
             from None
     try:
-        entries = (_karpathy(json.loads(text)) if path.suffix == ".json"
-                   else [json.loads(line) for line in text.splitlines() if line.strip()])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} cannot be read ({error!r}); {FORMS}") from None
+        entries = (_entries(parse_json(text), path) if path.suffix.lower() == ".json"
+                   else _lines(text))
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise DatasetError(f"{path} cannot be read as JSON ({error}); {FORMS}") from None
+    except (AttributeError, KeyError, TypeError) as error:
+        what = f"it lacks the key {error}" if isinstance(error, KeyError) else str(error)
+        raise DatasetError(f"{path} has another form ({what}); {FORMS}") from None
     for entry in entries:
         if not _sound(entry):
             raise DatasetError(f"{path}: {FORMS}; it holds {str(entry)[:80]}")
+        if fault := path_fault(entry["image"]):
+            raise DatasetError(f"{path}: the image {entry['image']!r} {fault}")
     splits = {split: {} for split in SPLITS}
     for entry, split in zip(entries, _splits(entries, path), strict=True):
         if any(entry["image"] in images for images in splits.values()):
@@ -75,12 +86,54 @@ def read_captions(path):
     return splits
 
 
+def _lines(text):
+    """The entries of JSON lines; a sentence may hold what else some take for the end of a line."""
+    entries = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        try:
+            entries += [parse_json(line)] if line.strip() else []
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return entries
+
+
+def _entries(content, path):
+    """The entries of a JSON file, by its form."""
+    return _coco(content, path) if "annotations" in content else _karpathy(content)
+
+
 def _karpathy(content):
     """The entries of Karpathy's JSON; of COCO's images the folder stands in `filepath`."""
     return [{"image": "/".join(filter(None, [image.get("filepath"), image["filename"]])),
              "captions": [sentence["raw"] for sentence in image["sentences"]],
              "split": {"restval": "train"}.get(image["split"], image["split"])}
             for image in content["images"]]
+
+
+def _coco(content, path):
+    """The entries of COCO's or NoCaps' own file, which keeps captions beside the images."""
+    if any("caption" not in annotation for annotation in content["annotations"]):
+        raise DatasetError(f"{path}: its annotations have no captions; take the captions_*.json "
+                           "of the same images (instances_*.json holds boxes)")
+    captions = defaultdict(list)
+    for annotation in content["annotations"]:
+        captions[annotation["image_id"]].append(annotation["caption"].strip())
+    names = {image["id"]: _coco_name(image) for image in content["images"]}
+    strangers = captions.keys() - names.keys()
+    if strangers:
+        raise DatasetError(f"{path}: there are captions of an image {min(strangers)!r}, which is "
+                           "not among its images; get the file again")
+    without = [name for identity, name in names.items() if not captions[identity]]
+    if without:
+        warnings.warn(f"{path}: {len(without)} images have no caption and are left out, e.g. "
+                      f"{without[0]}", stacklevel=2)
+    return [{"image": name, "captions": captions[identity]}
+            for identity, name in names.items() if captions[identity]]
+
+
+def _coco_name(image):
+    """The name of an image's file; NoCaps' own are called by their id in Open Images."""
+    return image["file_name"] if "file_name" in image else f"{image['open_images_id']}.jpg"
 
 
 def _sound(entry):

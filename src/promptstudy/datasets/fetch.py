@@ -6,11 +6,13 @@ stands in place already is left alone.
 """
 
 import hashlib
+import lzma
 import os
 import shutil
 import tarfile
 import time
 import zipfile
+import zlib
 
 import requests
 from filelock import FileLock, Timeout
@@ -23,6 +25,9 @@ from .sources import absent
 ATTEMPTS = 6  # in a row without a byte more
 PAUSE = 1.0  # seconds after the first failure, twice as long after each other
 SPEED = 10e6  # bytes a second, for saying how long it may take
+MARGIN = 2**20  # bytes that a download may be larger than is known
+LITTLE = 100 * 2**20  # bytes of a download whose size is not known: those are all small
+RATIO = 20  # times its own size, and LITTLE more, is what an archive may unpack to
 PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
@@ -44,17 +49,20 @@ def fetch(root, name):
     return absent(root, name)
 
 
-def download(url, path, digest, space=0):
+def download(url, path, digest, space=0, size=0):
     """Download `url` to `path`, going on with what an interrupted call left at `path.part`.
 
     Connections that break are tried again, as long as they bring something. `space` is how many
-    bytes there must be room for, at least. Raises `FetchError` for an address that answers with an
-    error, a full disk, or a `digest` that does not fit: the download is then thrown away (and, if
-    it went on with an older one, tried once more).
+    bytes there must be room for, at least, and `size` how many will come (0: few). Raises
+    `FetchError` for an address that answers with an error or sends more than that, a full disk, or
+    a `digest` that does not fit: the download is then thrown away (and, if it went on with an older
+    one, tried once more).
     """
-    part = path.with_name(f"{path.name}.part")
+    part, most = path.with_name(f"{path.name}.part"), size + MARGIN if size else LITTLE
+    if part.is_file() and _size(part) > most:
+        part.unlink()  # it is of something else
     older = part.exists()
-    _receive_all(url, part, space)
+    _receive_all(url, part, space, most)
     found = digest_of(part, digest)
     if found == digest:
         os.replace(part, path)
@@ -63,7 +71,7 @@ def download(url, path, digest, space=0):
         page = file.read(1) == b"<"
     part.unlink()
     if older:
-        download(url, path, digest, space)
+        download(url, path, digest, space, size)
         return
     raise FetchError(f"{url} gives {'a web page' if page else 'something else'} instead of what "
                      f"was published: its checksum is {found}, expected is {digest}; get it by "
@@ -73,8 +81,8 @@ def download(url, path, digest, space=0):
 def unpack(archive, folder):
     """Unpack a tar or zip archive into `folder`, which must not exist yet.
 
-    Raises `FetchError` for one that is damaged, would write outside the folder, or holds anything
-    but files and folders.
+    Raises `FetchError` for one that is damaged or encrypted, would write outside the folder or more
+    than such an archive can hold or the disk has room for, or holds anything but files and folders.
     """
     def check(name):
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
@@ -85,18 +93,30 @@ def unpack(archive, folder):
             with zipfile.ZipFile(archive) as file:
                 for name in file.namelist():
                     check(name)
+                # no more is ever written of a member than its size here
+                _check_unpacked(archive, sum(member.file_size for member in file.infolist()))
                 file.extractall(folder)
             return
         with tarfile.open(archive) as file:
             # the same guard once more, which Python has from 3.11.4 on
             file.extraction_filter = getattr(tarfile, "data_filter", None)
+            unpacked = 0
             for member in file:  # one by one: a large archive is read once
                 check(member.name)
                 if not (member.isreg() or member.isdir()):
                     raise FetchError(f"{archive} cannot be unpacked: {member.name!r} is neither a "
                                      "file nor a folder")
+                unpacked += member.size
+                _check_unpacked(archive, unpacked, member.size)
                 file.extract(member, folder, set_attrs=False)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except NotImplementedError as error:
+        raise FetchError(f"{archive} cannot be unpacked: {error}; unpack it with another program "
+                         "and put its folders into place") from None
+    except RuntimeError:  # so zipfile says that it is asked for a password
+        raise FetchError(f"{archive} cannot be unpacked: it is encrypted, which the published one "
+                         "is not; get it by hand") from None
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError,
+            OSError) as error:
         raise FetchError(f"{archive} cannot be unpacked: {error}") from None
 
 
@@ -113,7 +133,8 @@ def _get(piece, work):
     shutil.rmtree(unpacked, ignore_errors=True)
     if not (path.exists() and digest_of(path, piece.digest) == piece.digest):
         print(f"{folder / piece.makes}: {piece.url}{_about(piece.size)}", flush=True)
-        download(piece.url, path, piece.digest, piece.size * (1 + piece.is_archive))
+        download(piece.url, path, piece.digest, piece.size * (1 + piece.is_archive),
+                 piece.size)
     if not piece.is_archive:
         os.replace(path, folder / piece.makes)
         return
@@ -132,12 +153,21 @@ def _get(piece, work):
             os.replace(child, folder / child.name)
 
 
-def _receive_all(url, part, space):
+def _check_unpacked(archive, unpacked, more=None):
+    """Refuse an archive of which `unpacked` bytes in all come, `more` of them next."""
+    most = RATIO * archive.stat().st_size + LITTLE
+    if unpacked > most:
+        raise FetchError(f"{archive} would unpack to {unpacked / 1e9:.1f} GB, which is more than "
+                         f"an archive of its size holds ({most / 1e9:.1f} GB); do not use it")
+    _check_space(archive, unpacked if more is None else more)
+
+
+def _receive_all(url, part, space, most):
     failures = 0
     while True:
         before = _size(part)
         try:
-            return _receive(url, part, space)
+            return _receive(url, part, space, most)
         except PASSING as error:
             failures = 0 if _size(part) > before else failures + 1
             if failures == ATTEMPTS:
@@ -148,8 +178,11 @@ def _receive_all(url, part, space):
             raise FetchError(f"{url} cannot be downloaded to {part}: {error}") from None
 
 
-def _receive(url, part, space):
-    """Append to `part` what `url` has beyond it, or start anew where that is not offered."""
+def _receive(url, part, space, most):
+    """Append to `part` what `url` has beyond it, or start anew where that is not offered.
+
+    Whether the server says how much it will send or not, no more than `most` bytes are taken.
+    """
     have = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=60) as response:
@@ -165,15 +198,26 @@ def _receive(url, part, space):
             part.unlink()
             raise requests.ConnectionError("the server sends another range than was asked for")
         length = int(response.headers.get("Content-Length", 0))
+        if start + length > most:
+            raise _too_much(url, part, most)
         _check_space(part, max(start + length, space) - start)
         with (open(part, "ab" if start else "wb") as file,
               tqdm(desc=part.stem, total=start + length or None, initial=start, unit="B",
                    unit_scale=True, disable=None) as progress):
             for chunk in response.iter_content(1 << 16):  # a torn chunk is lost
+                if file.tell() + len(chunk) > most:
+                    raise _too_much(url, part, most)
                 file.write(chunk)
                 progress.update(len(chunk))
     if _size(part) < start + length:
         raise requests.ConnectionError("the connection was cut")
+
+
+def _too_much(url, part, most):
+    """Throw away what came, and return the error."""
+    part.unlink(missing_ok=True)
+    return FetchError(f"{url} sends more than the {most / 1e6:,.0f} MB that was published at most; "
+                      "it may have moved: get it by hand")
 
 
 def _check_space(path, needed):

@@ -7,10 +7,11 @@ the shifted versions have "imagenet_labels" too, the label that each class has i
 """
 
 import re
+from itertools import groupby
 
 from ..errors import DatasetError
 from .annotations import AGAIN, read_lines
-from .items import folder_items, folder_names
+from .folders import folder_items, folder_names
 
 N_VAL = 4  # images of a class: as many as CoOp draws for validation at most
 
@@ -25,8 +26,9 @@ def imagenet(folder):
     for split in ("train", "val"):
         _check(images / split, names)
     lists, classes = {"train": [], "val": []}, _labelled(names)
-    for wnid, named in classes.items():
-        items = folder_items(images, {wnid: named}, "train")
+    every = folder_items(images, classes, "train")
+    for wnid, (_, group) in zip(classes, groupby(every, lambda item: item.label), strict=True):
+        items = list(group)
         if len(items) <= N_VAL:
             raise DatasetError(f"{images / 'train' / wnid}: {len(items)} images, at least "
                                f"{N_VAL + 1} are needed; unpack its archive again")

@@ -3,9 +3,11 @@
 import hashlib
 import io
 import os
+import stat
 import warnings
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePath
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -43,17 +45,21 @@ def check_images(dataset, folder):
     `folder` is what the paths are relative to. Raises one `DatasetError` that lists every problem
     with its split and class: files missing, empty or undecodable; one image (by digest) in
     training or validation and in test, or in two classes. Published lists have such images here
-    and there; as they are not ours to correct, that is but a warning.
+    and there; as they are not ours to correct, that is but a warning. So is a file of another
+    format than its name says.
     """
     entries = [(split, item) for split in SPLITS for item in getattr(dataset, split)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         read = pool.map(lambda entry: _read(folder / entry[1].path), entries)
         results = list(tqdm(read, f"check {dataset.name}", len(entries), unit="image", leave=False))
     problems, repeated, digests, places = [], [], {}, defaultdict(list)
-    for (split, item), (digest, problem) in zip(entries, results, strict=True):
+    misnamed = {}
+    for (split, item), (digest, problem, kind) in zip(entries, results, strict=True):
         if problem:
             problems.append(f"{_place(split, item)}: {problem}")
         else:
+            if _is_misnamed(item.path, kind):
+                misnamed[item.path] = kind
             digests[item.path] = digest
             places[digest].append((split, item))
     for found in places.values():
@@ -63,6 +69,11 @@ def check_images(dataset, folder):
             where = "in training or validation and in test" if leaks else "in two classes"
             repeated.append(f"the same image is {where}: "
                             + "; ".join(_place(split, item) for split, item in found))
+    if misnamed:
+        path, kind = next(iter(misnamed.items()))
+        warnings.warn(f"{dataset.name}: {len(misnamed)} images have another format than their "
+                      f"names say, e.g. {path} is {kind}; they are used as what they are (of "
+                      "several pictures in one file, the first)", stacklevel=2)
     if repeated and dataset.published:
         warnings.warn(f"{dataset.name}: {len(repeated)} images of the published lists are there "
                       f"twice, e.g. {repeated[0]}", stacklevel=2)
@@ -76,22 +87,33 @@ def check_images(dataset, folder):
 
 
 def _read(path):
-    """Return the digest of a file and what is wrong with it, or None."""
+    """Return the digest of a file, what is wrong with it or None, and the image's format."""
     try:
+        # reading a pipe or a device would never end
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None, "it is not a file", None
         content = path.read_bytes()
     except FileNotFoundError:
-        return None, "the file is missing"
+        return None, "the file is missing", None
     except OSError as error:
-        return None, f"the file cannot be read ({error.strerror})"
+        return None, f"the file cannot be read ({error.strerror})", None
     if not content:
-        return None, "the file is empty (0 bytes)"
+        return None, "the file is empty (0 bytes)", None
     try:
+        with Image.open(io.BytesIO(content)) as image:
+            kind = image.format
         load_image(io.BytesIO(content))
     except UnidentifiedImageError:
-        return None, "the file is not an image"
+        return None, "the file is not an image", None
     except Exception as error:  # PIL's decoders raise many types on damaged files
-        return None, f"the file cannot be decoded ({error})"
-    return hashlib.sha256(content).hexdigest(), None
+        return None, f"the file cannot be decoded ({error})", None
+    return hashlib.sha256(content).hexdigest(), None, kind
+
+
+def _is_misnamed(path, kind):
+    """Is the image of another format than the end of its name says, where that says one?"""
+    expected = Image.registered_extensions().get(PurePath(path).suffix.lower(), kind)
+    return kind != expected and (kind, expected) != ("MPO", "JPEG")  # as some cameras write it
 
 
 def _place(split, item):

@@ -1,16 +1,11 @@
 """The lists of a dataset: which images, of which classes, and CoOp's two ways of dividing them."""
 
-import json
-import os
 import random
-import warnings
 from collections import defaultdict
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
 from ..errors import DatasetError
+from ..textfiles import parse_json, read_text
 
 SPLITS = ("train", "val", "test")
 SPLIT_SEED = 1  # CoOp's: with it, its published splits come out of the raw annotations
@@ -79,38 +74,6 @@ def divide_trainval(items, source):
     return {"train": train, "val": val}
 
 
-def folder_names(folder):
-    """Return the sorted names of the folders in a folder, without hidden ones."""
-    return sorted(path.name for path in folder.iterdir()
-                  if path.is_dir() and not path.name.startswith("."))
-
-
-def folder_items(root, classes, inside=""):
-    """Return the `Item`s of the class folders in `root/inside`, with paths relative to `root`.
-
-    classes: {name of the folder: (label, class name)}. Raises `DatasetError` for an empty folder.
-    """
-    items = []
-    for name, (label, class_name) in classes.items():
-        images = image_names(root / inside / name)
-        if not images:
-            raise DatasetError(f"{root / inside / name}: there is no image in it; add some or "
-                               "remove the folder")
-        items += [Item(str(PurePosixPath(inside, name, image)), label, class_name)
-                  for image in images]
-    return items
-
-
-def image_names(folder):
-    """Sorted names of the image files of a folder; a warning says how many others there are."""
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    images = [name for name in names if name.lower().endswith(IMG_EXTENSIONS)]
-    if len(images) < len(names):
-        warnings.warn(f"{folder}: {len(names) - len(images)} entries are left out because their "
-                      f"names do not end in {', '.join(IMG_EXTENSIONS)}", stacklevel=2)
-    return images
-
-
 def read_split_file(path, key):
     """Return the `Item`s of one of CoOp's split files, `{"train": [...], "val": ..., "test": ...}`.
 
@@ -118,11 +81,13 @@ def read_split_file(path, key):
     shape.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_text(path, DatasetError))
     except FileNotFoundError:
         raise DatasetError(f"{key}: the split file {path} does not exist; correct the key in "
                            "params.yaml, or remove it to divide the images folder by its "
                            "subfolders") from None
+    except DatasetError:
+        raise
     except ValueError as error:
         raise DatasetError(f"{path} is not valid JSON ({error}); get the split file again") \
             from None

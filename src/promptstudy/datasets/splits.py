@@ -1,24 +1,18 @@
-"""Which image is which class: CoOp's split files, a user's own folders, few-shot draws, halves."""
+"""Which image is which class: CoOp's split files, a user's own folders, few-shot draws, halves.
+
+Importing torch takes two seconds, which `check` need not spend on lists.
+"""
 
 import math
 import random
 import warnings
 from collections import defaultdict
 
-import torch
-
 from ..errors import DatasetError
-from .items import (
-    SPLIT_SEED,
-    SPLITS,
-    Dataset,
-    Item,
-    divide,
-    folder_items,
-    folder_names,
-    read_split_file,
-)
+from .folders import read_folder
+from .items import SPLIT_SEED, SPLITS, Dataset, Item, read_split_file
 from .layouts import LAYOUTS, read_layout
+from .paths import path_fault, text_fault
 
 
 def image_folder(params, name):
@@ -37,6 +31,7 @@ def image_folder(params, name):
     else:
         folder, key = data_root(params) / settings.images, "images"
         todo = "correct it in params.yaml (it is relative to data_root)"
+    _check_readable(folder)
     if not folder.is_dir():
         raise DatasetError(f"{params.key_of(name)}.{key}: the folder {folder} does not exist; "
                            f"{todo}")
@@ -77,6 +72,7 @@ def load_dataset(params, name):
         if "imagenet_labels" in lists and params.datasets[home].layout != "imagenet":
             raise DatasetError(f"transfer.domain.{name}: is a version of ImageNet, which "
                                f"transfer.source = {home!r} is not; correct one of them")
+    check_paths(splits, source)
     class_names = _checked_class_names(splits, source, test_only, published=bool(layout))
     return Dataset(name, class_names, params.template_of(name), **splits, published=bool(layout),
                    imagenet_labels=lists.get("imagenet_labels"))
@@ -104,34 +100,9 @@ def _drawn(source, name, per_class):
     """Return the dataset `name` of some test images of each class of `source`, always the same."""
     test = source.test
     if per_class:
-        labels = torch.tensor([item.label for item in test])
+        labels = [item.label for item in test]
         test = [test[index] for index in _draw(labels, per_class, random.Random(SPLIT_SEED))[0]]
     return Dataset(name, source.class_names, source.template, [], [], test)
-
-
-def read_folder(folder, test_only=False):
-    """Divide a folder that holds one folder of images a class; labels follow the sorted names.
-
-    A folder of `train`, `val` (optional) and `test`, each with one folder a class, is taken as it
-    is. Otherwise every class is divided 50/20/30 (see `divide`), over the sorted names of the
-    files; or, with `test_only`, not divided at all.
-    Returns `{"train": [Item, ...], "val": ..., "test": ...}`; raises `DatasetError` for a class
-    with too few images.
-    """
-    names = folder_names(folder)
-    if test_only:
-        return {"train": [], "val": [], "test": folder_items(folder, _numbered(names))}
-    if not {"train", "test"} <= set(names) <= set(SPLITS):
-        return divide(folder_items(folder, _numbered(names)), folder)
-    classes = _numbered(folder_names(folder / "train"))
-    splits = {split: [] for split in SPLITS}
-    for split in names:
-        found = folder_names(folder / split)
-        for class_name in set(found) - set(classes):
-            raise DatasetError(f"{folder / split}: class {class_name!r} has no folder in "
-                               f"{folder / 'train'}; add its training images there")
-        splits[split] = folder_items(folder, {name: classes[name] for name in found}, split)
-    return splits
 
 
 def few_shot_draw(train_labels, val_labels, shots, seed):
@@ -143,6 +114,9 @@ def few_shot_draw(train_labels, val_labels, shots, seed):
     base-to-new runs keep the base classes of it.
     Returns two int64 tensors of indices into the two lists. Warns when a class is short of images.
     """
+    import torch
+    train_labels, val_labels = (torch.as_tensor(labels).tolist()
+                                for labels in (train_labels, val_labels))
     generator = random.Random(seed)
     train, short = _draw(train_labels, shots, generator)
     val, _ = _draw(val_labels, min(shots, 4), generator)
@@ -150,7 +124,7 @@ def few_shot_draw(train_labels, val_labels, shots, seed):
         listing = ", ".join(f"label {label}: {count}" for label, count in short.items())
         warnings.warn(f"fewer than {shots} training images, so all of them are used, as CoOp does: "
                       f"{listing}", stacklevel=2)
-    return train, val
+    return torch.tensor(train, dtype=torch.int64), torch.tensor(val, dtype=torch.int64)
 
 
 def base_and_new(n_classes):
@@ -160,8 +134,9 @@ def base_and_new(n_classes):
 
 
 def _draw(labels, shots, generator):
+    """Return the indices of the drawn images, and `{label: count}` of the classes with too few."""
     by_label = defaultdict(list)
-    for index, label in enumerate(torch.as_tensor(labels).tolist()):
+    for index, label in enumerate(labels):
         by_label[label].append(index)
     chosen, short = [], {}
     for label, indices in by_label.items():
@@ -169,7 +144,7 @@ def _draw(labels, shots, generator):
             short[label] = len(indices)
         # random.sample also shuffles, and CoOp leaves the order of a short class alone
         chosen += indices if len(indices) < shots else generator.sample(indices, shots)
-    return torch.tensor(chosen, dtype=torch.int64), short
+    return chosen, short
 
 
 def data_root(params):
@@ -178,14 +153,31 @@ def data_root(params):
         raise DatasetError("data_root is not set in params.yaml; set it to the folder that holds "
                            "the datasets' image folders")
     root = params.root / params.data_root.expanduser()
+    _check_readable(root)
     if not root.is_dir():
         raise DatasetError(f"data_root: the folder {root} does not exist; correct it in "
                            "params.yaml, or remove the key to use the stored feature packs")
     return root
 
 
-def _numbered(names):
-    return {name: (label, name) for label, name in enumerate(names)}
+def check_paths(splits, source):
+    """Raise `DatasetError`, naming `source`, for an item whose path or class name is of no use."""
+    for split, items in splits.items():
+        for item in items:
+            if fault := path_fault(item.path):
+                raise DatasetError(f"{source}: in {split}, class {item.class_name!r}, the path "
+                                   f"{item.path!r} {fault}")
+            if not item.class_name.strip():
+                raise DatasetError(f"{source}: in {split}, the image {item.path!r} has a class "
+                                   "without a name; give it one")
+            if fault := text_fault(item.class_name):
+                raise DatasetError(f"{source}: in {split}, the class name {item.class_name!r} "
+                                   f"{fault}")
+
+
+def _check_readable(folder):
+    if fault := text_fault(str(folder)):
+        raise DatasetError(f"the name of the folder {str(folder)!r} {fault}")
 
 
 def _checked_class_names(splits, source, test_only, published):
@@ -203,9 +195,12 @@ def _checked_class_names(splits, source, test_only, published):
         raise DatasetError(f"{source}: no images; it needs one folder a class with image files, "
                            "or a split file that lists them")
     if sorted(names) != list(range(len(names))):
-        missing = sorted(set(range(max(names) + 1)) - set(names))
+        missing = sorted(set(range(len(names))) - set(names))
+        wrong = min(names) if min(names) < 0 else max(names)
         raise DatasetError(f"{source}: the labels of {len(names)} classes must be 0 to "
-                           f"{len(names) - 1}; {missing} are missing")
+                           f"{len(names) - 1}; {str(missing[:10])[:-1]}"
+                           f"{', ...' * (len(missing) > 10)}] are missing, and {names[wrong]!r} "
+                           f"has the label {wrong}")
     for label, name in names.items():
         first = labels.setdefault(" ".join(name.lower().split()), label)
         if first != label:

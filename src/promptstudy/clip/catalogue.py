@@ -1,0 +1,171 @@
+"""open_clip's models and weights by name, from its files: importing it takes five seconds."""
+
+import difflib
+import importlib.util
+import json
+import os
+import re
+import sys
+import types
+from pathlib import Path
+
+from ..errors import BackboneError
+
+LOCAL = "local-dir:"
+QUICK = "-quickgelu"
+NEAREST = 3  # so many names are a help
+FILES = ("open_clip_config.json", "open_clip_model.safetensors", "build.json")
+
+
+def check_backbone(params):
+    """Return notes on the backbone of params.yaml, a list of sentences: what is not at hand.
+
+    Raises `BackboneError` for a model or weights that open_clip does not know, with the nearest.
+    """
+    name, tag = params.backbone.name, params.backbone.pretrained
+    if name.startswith(LOCAL):
+        folder = params.root / name.removeprefix(LOCAL)
+        absent = [file for file in FILES if not (folder / file).is_file()]
+        return [f"the backbone's folder {folder} is not complete, {', '.join(absent)} missing; "
+                "`dvc pull` brings what is stored under data/"] if absent else []
+    check_name(name, tag)
+    if tag is None:
+        return [f"backbone.pretrained is null, so {name!r} has random weights; give one of "
+                f"{', '.join(tags_of(name)) or 'your files'}"]
+    if not Path(tag).is_file():
+        if other := other_activation(name, tag):
+            raise BackboneError(wrong_activation(name, tag, other))
+        if not _is_at_hand(_settings(name, tag)):
+            return [_to_be_downloaded(name, tag)]
+    return []
+
+
+def check_name(name, tag):
+    """Raise `BackboneError` with the nearest names unless open_clip knows a model and its weights.
+
+    A `tag` may also be the path of a file, or None.
+    """
+    models = model_names()
+    if name not in models:
+        same = next((model for model in models if _plain(model) == _plain(name)), None)
+        if same:
+            raise BackboneError(f"backbone {name!r} is not an open_clip model by this spelling; "
+                                f"write {other_activation(same, tag) or same!r}")
+        plain = {_plain(model): model for model in models}
+        nearest = difflib.get_close_matches(_plain(name), plain, n=NEAREST, cutoff=0)
+        raise BackboneError(f"backbone {name!r} is not an open_clip model; the nearest are "
+                            f"{', '.join(repr(plain[model]) for model in nearest)}")
+    if tag and not (_settings(name, tag) or Path(tag).is_file()):
+        if "/" in tag or Path(tag).suffix:
+            raise BackboneError(f"{tag!r} is neither a file nor weights of {name!r}: there is no "
+                                "such file; correct backbone.pretrained")
+        tags = tags_of(name)
+        if not tags:
+            raise BackboneError(f"{tag!r} is neither a file nor weights of {name!r}: open_clip has "
+                                "none for it; give a file, or another model")
+        near = difflib.get_close_matches(tag.lower(), tags, n=1, cutoff=0)
+        raise BackboneError(f"{tag!r} is neither a file nor weights of {name!r}: the nearest is "
+                            f"{near[0]!r}, of {tags}")
+
+
+def model_names():
+    """Return the names of open_clip's models."""
+    if "open_clip" in sys.modules:
+        return sys.modules["open_clip"].list_models()
+    return sorted(path.stem for path in (_folder() / "model_configs").glob("*.json"))
+
+
+def model_config(name, root):
+    """Return the config of a model as open_clip has it; {} for a folder without one."""
+    if name.startswith(LOCAL):
+        path = root / name.removeprefix(LOCAL) / FILES[0]
+        return json.loads(path.read_text(encoding="utf-8"))["model_cfg"] if path.is_file() else {}
+    if "open_clip" in sys.modules:
+        return sys.modules["open_clip"].get_model_config(name) or {}
+    path = _folder() / "model_configs" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def tags_of(name):
+    """Return the tags of a model's pretrained weights."""
+    return _pretrained().list_pretrained_tags_by_model(name)
+
+
+def other_activation(name, tag):
+    """Return the twin of a model that has the activation its weights `tag` need, or None.
+
+    None also if the model has it already or there is no such twin.
+    """
+    plain = name.removesuffix(QUICK)
+    twin = plain if plain != name else name + QUICK
+    settings = _settings(name, tag) or _settings(twin, tag)
+    needed = settings.get("quick_gelu", False)
+    has = model_config(name, None).get("quick_gelu", False)
+    return twin if settings and needed != has and twin in model_names() else None
+
+
+def wrong_activation(name, tag, other):
+    """Return the message for weights that need another activation than the model has."""
+    return (f"the weights {tag!r} were trained with another activation than {name!r} has: use "
+            f"{repr(other) if other else 'other weights'}")
+
+
+def _settings(name, tag):
+    return _pretrained().get_pretrained_cfg(name, tag) if tag else {}
+
+
+def _plain(name):
+    """A name as people may write it, e.g. ViT-B/16, RN50x4, openai/clip-vit-large-patch14-336."""
+    name = re.sub(r"^openai/(clip-)?|patch|px$", "", name.lower())
+    for long, short in (("base", "b"), ("large", "l"), ("huge", "h"), ("resnet", "rn")):
+        name = re.sub(rf"(^|(?<=vit-)){long}(?=[-\d]|$)", short, name)
+    return re.sub(r"[^a-z0-9]", "", name)
+
+
+def _folder():
+    return Path(importlib.util.find_spec("open_clip").origin).parent
+
+
+def _pretrained():
+    """open_clip's module of pretrained weights.
+
+    It needs nothing of the package but constants, so it is loaded in a package of its own, and
+    without safetensors' part for torch, which it can do without.
+    """
+    if "open_clip" in sys.modules:
+        return importlib.import_module("open_clip.pretrained")
+    alias = "_open_clip_tables"
+    if alias not in sys.modules:
+        package = types.ModuleType(alias)
+        package.__path__ = [str(_folder())]
+        sys.modules[alias] = package
+    needless = "safetensors.torch"
+    if needless in sys.modules or f"{alias}.pretrained" in sys.modules:
+        return importlib.import_module(f"{alias}.pretrained")
+    sys.modules[needless] = None  # for Python, a module that cannot be imported
+    try:
+        return importlib.import_module(f"{alias}.pretrained")
+    finally:
+        del sys.modules[needless]
+
+
+def _is_at_hand(settings):
+    """Are the weights on this machine, where open_clip looks for them first?"""
+    from huggingface_hub import try_to_load_from_cache
+    if "file" in settings:
+        return Path(settings["file"]).is_file()
+    if settings.get("hf_hub"):
+        repository, file = os.path.split(settings["hf_hub"])
+        files = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+        files += [f"{file[:-4]}.safetensors"] if file.endswith((".bin", ".pth")) else []
+        return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+    return (Path("~/.cache/clip").expanduser() / os.path.basename(settings["url"])).is_file()
+
+
+def _to_be_downloaded(name, tag):
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+    what = f"the weights {tag!r} of {name!r} are not on this machine"
+    if HF_HUB_OFFLINE and _settings(name, tag).get("hf_hub"):
+        return (f"{what}, and HF_HUB_OFFLINE forbids to download them; unset it, or give a file "
+                "as backbone.pretrained")
+    return f"{what}; the first run downloads them (without network, give a file instead)"
