@@ -4,6 +4,7 @@ import torch
 
 from ..class_texts import reference_features, references
 from ..plans import plan
+from ..task import per_task
 from .aape_core import AAPE
 from .aape_retrieval import Retriever
 from .losses import cross_entropy
@@ -60,9 +61,14 @@ def build(task, setting, class_names, draws):
     prompts = reference_features(task, setting.variant.reference)
     if setting.protocol == "retrieval":
         return Retriever(task.encoder.dim, *common, prompts)
-    templates = task.encoder.encode_templates(task.class_names, [task.template])
     base = slice(len(class_names))
-    return Classifier(templates[base], *common, prompts.of(base))
+    return Classifier(_templates(task)[base], *common, prompts.of(base))
+
+
+@per_task
+def _templates(task):
+    """Return the normalised features [C, d] of the hand-crafted prompts, t_c."""
+    return task.encoder.encode_templates(task.class_names, [task.template])
 
 
 def restore(task, setting, learned, subset="all", onto=None):
