@@ -4,7 +4,8 @@ import pandas as pd
 import torch
 
 from promptstudy.datasets.packs import FeaturePack
-from promptstudy.datasets.splits import SPLITS, base_and_new
+from promptstudy.datasets.splits import SPLITS
+from promptstudy.datasets.subsets import base_and_new
 from promptstudy.metrics import top1
 from promptstudy.params import Schedule
 from promptstudy.plans import training_draws

@@ -6,12 +6,8 @@ import pytest
 import torch
 
 from promptstudy.datasets import draws
-from promptstudy.datasets.captions import (
-    load_captioned,
-    load_captions,
-    own_labels,
-    read_captions,
-)
+from promptstudy.datasets.captions import load_captioned, load_captions, read_captions
+from promptstudy.datasets.packs import own_labels
 from promptstudy.errors import DatasetError
 from promptstudy.features import extract
 from promptstudy.params import load_params

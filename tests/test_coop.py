@@ -7,7 +7,7 @@ from plain import TOKENIZER, difference, plain_features, small_clip
 from torch.nn import functional as F
 
 from promptstudy.clip.text import TextEncoder
-from promptstudy.datasets.splits import base_and_new
+from promptstudy.datasets.subsets import base_and_new
 from promptstudy.methods.coop import CoOp
 from promptstudy.metrics import top1
 from promptstudy.params import ContextParams

@@ -14,12 +14,8 @@ from PIL import Image
 
 from promptstudy.datasets.images import check_images, load_image
 from promptstudy.datasets.items import SPLIT_SEED, SPLITS
-from promptstudy.datasets.splits import (
-    base_and_new,
-    few_shot_draw,
-    image_folder,
-    load_dataset,
-)
+from promptstudy.datasets.splits import image_folder, load_dataset
+from promptstudy.datasets.subsets import base_and_new, few_shot_draw
 from promptstudy.errors import DatasetError
 from promptstudy.params import DatasetParams, TargetParams, load_params
 

@@ -10,13 +10,14 @@ from conftest import changed
 
 from promptstudy import class_texts
 from promptstudy.changes import Changes
-from promptstudy.datasets.captions import own_labels
+from promptstudy.datasets.packs import own_labels
 from promptstudy.errors import DamagedFile
 from promptstudy.evaluation import Evaluation
 from promptstudy.features import extract
 from promptstudy.files import load_tensors, save_tensors
 from promptstudy.methods import dualview
 from promptstudy.methods.augmentation import Support, image_prototypes
+from promptstudy.methods.reference_prompts import references
 from promptstudy.metrics import quarters, top1, typicality
 from promptstudy.params import Setting, load_params
 from promptstudy.plans import plan, schedule_of, training_draws
@@ -102,7 +103,7 @@ def test_every_method_is_scored_on_every_subset(trained):
     assert sizes["base"] + sizes["new"] == sizes["all"] == len(pack.test.labels)
     assert sum(sizes[f"quarter {number}"] for number in (1, 2, 3, 4)) == sizes["all"]
     assert sizes["image_to_text"] == sizes["all"]
-    texts = class_texts.references(evaluation, "llm").values()
+    texts = references(evaluation, "llm").values()
     assert sizes["text_to_image"] == sum(map(len, texts))
 
 

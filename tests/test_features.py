@@ -26,7 +26,8 @@ from promptstudy.datasets import draws
 from promptstudy.datasets.images import image_seed, load_image
 from promptstudy.datasets.packs import FeaturePack, compact, expand
 from promptstudy.datasets.shifts import shifted
-from promptstudy.datasets.splits import Item, few_shot_draw
+from promptstudy.datasets.splits import Item
+from promptstudy.datasets.subsets import few_shot_draw
 from promptstudy.errors import DamagedFile, DatasetError
 from promptstudy.features import build_packs, extract, features, pack_path
 from promptstudy.files import file_sha256, load_tensors, save_tensors

@@ -18,7 +18,8 @@ from promptstudy.datasets.images import check_images
 from promptstudy.datasets.items import SPLITS
 from promptstudy.datasets.layouts import LAYOUTS
 from promptstudy.datasets.packs import FeaturePack
-from promptstudy.datasets.splits import base_and_new, few_shot_draw, image_folder, load_dataset
+from promptstudy.datasets.splits import image_folder, load_dataset
+from promptstudy.datasets.subsets import base_and_new, few_shot_draw
 from promptstudy.errors import DatasetError
 from promptstudy.features import extract
 from promptstudy.params import Layout, load_params

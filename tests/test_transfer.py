@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from promptstudy import transfer
 from promptstudy.class_texts import descriptions, view_features
 from promptstudy.datasets import shifts
-from promptstudy.datasets.splits import labels_in
+from promptstudy.datasets.subsets import labels_in
 from promptstudy.errors import DatasetError
 from promptstudy.evaluation import Evaluation
 from promptstudy.features import extract

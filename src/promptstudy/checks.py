@@ -31,7 +31,8 @@ def check(params):
 def _check_datasets(params):
     """Read the lists of every dataset; return `{dataset: class names}`."""
     from .datasets.captions import load_captioned
-    from .datasets.splits import image_folder, labels_in, load_dataset
+    from .datasets.splits import image_folder, load_dataset
+    from .datasets.subsets import labels_in
     datasets = {name: load_dataset(params, name) for name in params.every_dataset}
     for name in params.transfer.domain:
         labels_in(datasets[params.transfer.source].class_names, name,

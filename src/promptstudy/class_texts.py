@@ -1,8 +1,7 @@
 """What is written about the classes of a Task, as text and as the text tower sees it."""
 
 from .clip.descriptions import encode_descriptions, hand_crafted_texts, shuffled
-from .datasets.captions import load_captions
-from .llm.descriptions import load_descriptions, load_references
+from .llm.descriptions import load_descriptions
 from .task import per_task
 
 
@@ -43,22 +42,3 @@ def view_features(task, view):
     if task.source:
         return view_features(task.source, view).of(task.source_labels)
     return encode_descriptions(task.encoder, view_texts(task)[view], task.class_names)
-
-
-@per_task
-def references(task, source):
-    """Return AAPE's reference prompts, `{class name, or image path: [sentence, ...]}`.
-
-    source: `llm` or `human`. Those of a captioned dataset are its captions, whatever the source.
-    """
-    if task.captioned:
-        return load_captions(task.params, task.name)
-    return load_references(task.params, task.name, task.class_names, [source])[source]
-
-
-@per_task
-def reference_features(task, source):
-    """Return the `DescriptionFeatures` of the reference prompts of all training labels."""
-    labels = task.pack.train.paths if task.captioned else task.class_names
-    return encode_descriptions(task.encoder, references(task, source), labels,
-                               f"{source} prompts of {task.name}")

@@ -9,8 +9,9 @@ from .datasets.fetch import digest_of
 from .datasets.items import SPLITS
 from .datasets.layouts import LAYOUTS
 from .datasets.packs import FeaturePack, pack_path
+from .datasets.root import data_root
 from .datasets.sources import PIECES, absent
-from .datasets.splits import data_root, image_folder, load_dataset
+from .datasets.splits import image_folder, load_dataset
 from .errors import DamagedFile, DatasetError
 
 

@@ -5,10 +5,11 @@ import functools
 import torch
 
 from .changes import Changes
-from .class_texts import descriptions, reference_features, references
+from .class_texts import descriptions
 from .clip.descriptions import encode_descriptions
 from .files import load_tensors
 from .methods import linear_probe, table
+from .methods.reference_prompts import reference_features, references
 from .metrics import recalls
 from .params import Setting
 from .plans import plan

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+import textwrap
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,7 +111,7 @@ def load_tensors(path, expected=None):
             metadata = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:
-        raise MissingFile(f"{path} does not exist") from None
+        raise MissingFile(f"{path} does not exist; {_how_to_make(Path(path))}") from None
     except (SafetensorError, OSError) as error:
         raise DamagedFile(f"{path} cannot be read ({error}); {AGAIN}") from None
     try:
@@ -123,6 +124,20 @@ def load_tensors(path, expected=None):
                           f"{AGAIN}")
     for key, value in _plain(expected or {}).items():
         if origin.get(key) != value:
-            raise DamagedFile(f"{path} was made with {key} = {origin.get(key)!r}, "
-                              f"this run has {key} = {value!r}; {AGAIN}")
+            raise DamagedFile(f"{path} was made with {key} = {_short(origin.get(key))}, "
+                              f"this run has {key} = {_short(value)}; {AGAIN}")
     return tensors, origin
+
+
+def _short(value):
+    """Return a value for a message: its beginning alone if it is long."""
+    return textwrap.shorten(repr(value), 80, placeholder=" ...")
+
+
+def _how_to_make(path):
+    """Say which command makes a file that is absent; artefacts are artefacts/STAGE/NAME."""
+    if path.parent.parent.name != "artefacts":
+        return "`dvc pull` brings what is embedded"
+    stage = path.parent.name
+    stage = stage if stage == "shifted" else f"{stage}@{path.stem}"
+    return f"`make repro` makes everything that is missing, `dvc repro {stage}` this file"

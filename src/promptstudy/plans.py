@@ -2,7 +2,7 @@
 
 import torch
 
-from .datasets.splits import base_and_new
+from .datasets.subsets import base_and_new
 from .params import Setting
 
 

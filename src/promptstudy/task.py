@@ -5,9 +5,8 @@ import functools
 from .clip.backbone import load_backbone
 from .clip.descriptions import encode_descriptions
 from .clip.text import TextEncoder
-from .datasets.captions import own_labels
-from .datasets.packs import FeaturePack
-from .datasets.splits import base_and_new, labels_in
+from .datasets.packs import FeaturePack, own_labels
+from .datasets.subsets import base_and_new, labels_in
 
 
 class Task:

@@ -14,7 +14,7 @@ from .doctor import arguments  # noqa: F401 -- it takes what doctor takes
 def run(args):
     """Download what is missing and print doctor's table; raise `FetchError` if something failed."""
     from ..datasets.fetch import fetch
-    from ..datasets.splits import data_root
+    from ..datasets.root import data_root
     params = load_params(args.params)
     failed = 0
     for name in map(params.any_dataset, args.datasets or params.every_dataset):

@@ -8,7 +8,7 @@ from ..errors import DatasetError
 from ..textfiles import parse_json, read_text
 from .items import SPLIT_SEED, SPLITS, Dataset, Item
 from .paths import path_fault
-from .splits import data_root
+from .root import data_root
 
 FORMS = ('it must hold one {"image": path, "captions": [sentence, ...]} a line, each with "split" '
          '(train, val or test) or none of them, or be Karpathy\'s JSON of COCO or Flickr30k, or '
@@ -29,17 +29,6 @@ def load_captions(params, name):
     """Return `{image path: [caption, ...]}` of all images of the captioned dataset `name`."""
     return {path: captions for split in read_captions(captions_path(params, name)).values()
             for path, captions in split.items()}
-
-
-def own_labels(pack):
-    """Give every image of a captioned dataset's pack a label of its own, its place in its split.
-
-    As captions belong to images, each image is then a class, described by its captions.
-    """
-    import torch
-    for split in (pack.train, pack.val, pack.test):
-        split.labels = torch.arange(len(split))
-    return pack
 
 
 def captions_path(params, name):

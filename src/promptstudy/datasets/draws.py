@@ -6,7 +6,7 @@ them. The draws are made among all images first, and go with those that remain.
 
 import torch
 
-from .splits import few_shot_draw
+from .subsets import few_shot_draw
 
 WHOLE = 10_000  # a dataset with no more training images than this keeps them all
 

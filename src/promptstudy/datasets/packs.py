@@ -17,7 +17,8 @@ import torch
 
 from ..errors import DatasetError
 from ..files import load_tensors, save_tensors, tensors_sha256
-from .splits import SPLITS, few_shot_draw
+from .items import SPLITS
+from .subsets import few_shot_draw
 
 
 class PackSplit:
@@ -95,6 +96,16 @@ class FeaturePack:
         Raises `FileNotFoundError` or `DamagedFile` naming the entry that differs.
         """
         return cls(*load_tensors(path, expected))
+
+
+def own_labels(pack):
+    """Give every image of a captioned dataset's pack a label of its own, its place in its split.
+
+    As captions belong to images, each image is then a class, described by its captions.
+    """
+    for split in (pack.train, pack.val, pack.test):
+        split.labels = torch.arange(len(split))
+    return pack
 
 
 def pack_path(params, name):

@@ -3,16 +3,16 @@
 Importing torch takes two seconds, which `check` need not spend on lists.
 """
 
-import math
 import random
 import warnings
-from collections import defaultdict
 
 from ..errors import DatasetError
 from .folders import read_folder
 from .items import SPLIT_SEED, SPLITS, Dataset, Item, read_split_file
 from .layouts import LAYOUTS, read_layout
 from .paths import path_fault, text_fault
+from .root import check_readable, data_root
+from .subsets import draw_per_class
 
 
 def image_folder(params, name):
@@ -31,7 +31,7 @@ def image_folder(params, name):
     else:
         folder, key = data_root(params) / settings.images, "images"
         todo = "correct it in params.yaml (it is relative to data_root)"
-    _check_readable(folder)
+    check_readable(folder)
     if not folder.is_dir():
         raise DatasetError(f"{params.key_of(name)}.{key}: the folder {folder} does not exist; "
                            f"{todo}")
@@ -78,86 +78,14 @@ def load_dataset(params, name):
                    imagenet_labels=lists.get("imagenet_labels"))
 
 
-def labels_in(source_names, name, class_names, imagenet_labels=None):
-    """Return the source's label of each class of its shifted version `name`.
-
-    ImageNet's own versions know them (see `Dataset`). Raises `DatasetError` listing the classes
-    that the source does not have, or has twice (which is no fault in a version with all of them).
-    """
-    if imagenet_labels:
-        return imagenet_labels
-    if class_names == source_names:
-        return list(range(len(source_names)))
-    wrong = [class_name for class_name in class_names if source_names.count(class_name) != 1]
-    if wrong:
-        raise DatasetError(f"transfer.domain.{name}: its classes must be the source's, which "
-                           f"does not have {', '.join(map(repr, wrong))} (or has two of that name);"
-                           " rename or remove them")
-    return [source_names.index(class_name) for class_name in class_names]
-
-
 def _drawn(source, name, per_class):
     """Return the dataset `name` of some test images of each class of `source`, always the same."""
     test = source.test
     if per_class:
         labels = [item.label for item in test]
-        test = [test[index] for index in _draw(labels, per_class, random.Random(SPLIT_SEED))[0]]
+        drawn, _ = draw_per_class(labels, per_class, random.Random(SPLIT_SEED))
+        test = [test[index] for index in drawn]
     return Dataset(name, source.class_names, source.template, [], [], test)
-
-
-def few_shot_draw(train_labels, val_labels, shots, seed):
-    """Draw the few-shot images of one run exactly as CoOp's code does.
-
-    `random.seed(seed)`, then over the training classes in order of first appearance
-    `random.sample(items, shots)`, and the same for validation with min(shots, 4), continuing the
-    same random numbers; a class with fewer images gives all it has. The draw is over all classes:
-    base-to-new runs keep the base classes of it.
-    Returns two int64 tensors of indices into the two lists. Warns when a class is short of images.
-    """
-    import torch
-    train_labels, val_labels = (torch.as_tensor(labels).tolist()
-                                for labels in (train_labels, val_labels))
-    generator = random.Random(seed)
-    train, short = _draw(train_labels, shots, generator)
-    val, _ = _draw(val_labels, min(shots, 4), generator)
-    if short:
-        listing = ", ".join(f"label {label}: {count}" for label, count in short.items())
-        warnings.warn(f"fewer than {shots} training images, so all of them are used, as CoOp does: "
-                      f"{listing}", stacklevel=2)
-    return torch.tensor(train, dtype=torch.int64), torch.tensor(val, dtype=torch.int64)
-
-
-def base_and_new(n_classes):
-    """Return `(base, new)` labels: the first ceil(C/2) in label order, and the rest."""
-    n_base = math.ceil(n_classes / 2)
-    return list(range(n_base)), list(range(n_base, n_classes))
-
-
-def _draw(labels, shots, generator):
-    """Return the indices of the drawn images, and `{label: count}` of the classes with too few."""
-    by_label = defaultdict(list)
-    for index, label in enumerate(labels):
-        by_label[label].append(index)
-    chosen, short = [], {}
-    for label, indices in by_label.items():
-        if len(indices) < shots:
-            short[label] = len(indices)
-        # random.sample also shuffles, and CoOp leaves the order of a short class alone
-        chosen += indices if len(indices) < shots else generator.sample(indices, shots)
-    return chosen, short
-
-
-def data_root(params):
-    """Return the folder of images that `data_root` names; raises `DatasetError`."""
-    if params.data_root is None:
-        raise DatasetError("data_root is not set in params.yaml; set it to the folder that holds "
-                           "the datasets' image folders")
-    root = params.root / params.data_root.expanduser()
-    _check_readable(root)
-    if not root.is_dir():
-        raise DatasetError(f"data_root: the folder {root} does not exist; correct it in "
-                           "params.yaml, or remove the key to use the stored feature packs")
-    return root
 
 
 def check_paths(splits, source):
@@ -173,11 +101,6 @@ def check_paths(splits, source):
             if fault := text_fault(item.class_name):
                 raise DatasetError(f"{source}: in {split}, the class name {item.class_name!r} "
                                    f"{fault}")
-
-
-def _check_readable(folder):
-    if fault := text_fault(str(folder)):
-        raise DatasetError(f"the name of the folder {str(folder)!r} {fault}")
 
 
 def _checked_class_names(splits, source, test_only, published):

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import NamedTuple
 
-from ..datasets.splits import data_root
+from ..datasets.root import data_root
 from ..errors import CorpusError, DamagedFile, MissingFile
 from ..files import file_sha256, write_text
 from .corpora import read_corpus

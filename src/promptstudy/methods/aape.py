@@ -2,7 +2,7 @@
 
 import torch
 
-from ..class_texts import reference_features, references
+from ..methods.reference_prompts import reference_features, references
 from ..plans import plan
 from ..task import per_task
 from .aape_core import AAPE

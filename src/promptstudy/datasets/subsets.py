@@ -1,0 +1,68 @@
+"""Which images and classes a protocol takes: few-shot draws, base and new, a version's classes."""
+
+import math
+import random
+import warnings
+from collections import defaultdict
+
+from ..errors import DatasetError
+
+
+def few_shot_draw(train_labels, val_labels, shots, seed):
+    """Draw the few-shot images of one run exactly as CoOp's code does.
+
+    `random.seed(seed)`, then over the training classes in order of first appearance
+    `random.sample(items, shots)`, and the same for validation with min(shots, 4), continuing the
+    same random numbers; a class with fewer images gives all it has. The draw is over all classes:
+    base-to-new runs keep the base classes of it.
+    Returns two int64 tensors of indices into the two lists. Warns when a class is short of images.
+    """
+    import torch
+    train_labels, val_labels = (torch.as_tensor(labels).tolist()
+                                for labels in (train_labels, val_labels))
+    generator = random.Random(seed)
+    train, short = draw_per_class(train_labels, shots, generator)
+    val, _ = draw_per_class(val_labels, min(shots, 4), generator)
+    if short:
+        listing = ", ".join(f"label {label}: {count}" for label, count in short.items())
+        warnings.warn(f"fewer than {shots} training images, so all of them are used, as CoOp does: "
+                      f"{listing}", stacklevel=2)
+    return torch.tensor(train, dtype=torch.int64), torch.tensor(val, dtype=torch.int64)
+
+
+def base_and_new(n_classes):
+    """Return `(base, new)` labels: the first ceil(C/2) in label order, and the rest."""
+    n_base = math.ceil(n_classes / 2)
+    return list(range(n_base)), list(range(n_base, n_classes))
+
+
+def draw_per_class(labels, shots, generator):
+    """Return the indices of the drawn images, and `{label: count}` of the classes with too few."""
+    by_label = defaultdict(list)
+    for index, label in enumerate(labels):
+        by_label[label].append(index)
+    chosen, short = [], {}
+    for label, indices in by_label.items():
+        if len(indices) < shots:
+            short[label] = len(indices)
+        # random.sample also shuffles, and CoOp leaves the order of a short class alone
+        chosen += indices if len(indices) < shots else generator.sample(indices, shots)
+    return chosen, short
+
+
+def labels_in(source_names, name, class_names, imagenet_labels=None):
+    """Return the source's label of each class of its shifted version `name`.
+
+    ImageNet's own versions know them (see `Dataset`). Raises `DatasetError` listing the classes
+    that the source does not have, or has twice (which is no fault in a version with all of them).
+    """
+    if imagenet_labels:
+        return imagenet_labels
+    if class_names == source_names:
+        return list(range(len(source_names)))
+    wrong = [class_name for class_name in class_names if source_names.count(class_name) != 1]
+    if wrong:
+        raise DatasetError(f"transfer.domain.{name}: its classes must be the source's, which "
+                           f"does not have {', '.join(map(repr, wrong))} (or has two of that name);"
+                           " rename or remove them")
+    return [source_names.index(class_name) for class_name in class_names]
