@@ -16,6 +16,7 @@ import nbformat
 import papermill
 from ipykernel.kernelspec import write_kernel_spec
 from latex2mathml.converter import convert as to_mathml
+from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
@@ -92,8 +93,10 @@ def notebook_html(notebook, name, note=""):
 
     Equations become MathML, which browsers draw without a script from the network. Progress bars
     and warnings (the error stream) are left out, since they hold times; what was printed stands in
-    one piece, however the kernel happened to send it.
+    one piece, however the kernel happened to send it. HTML in a notebook's own text stays HTML;
+    what its cells print and the tables that they show are escaped by nbconvert and by pandas.
     """
+    title = _title(notebook) or name  # before equations in it become MathML
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"  # papermill's own cell has a random one
         if cell.cell_type == "markdown":
@@ -102,8 +105,9 @@ def notebook_html(notebook, name, note=""):
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     exporter = HTMLExporter(template_name="basic", preprocessors=[CoalesceStreamsPreprocessor])
     body, _ = exporter.from_notebook_node(notebook)
-    return render("page.html", title=_title(notebook) or name, body=body, note=note,
-                  code_style=HtmlFormatter(style="default").get_style_defs(".highlight"))
+    style = HtmlFormatter(style="default").get_style_defs(".highlight")
+    return render("page.html", title=title, body=Markup(body), note=note,
+                  code_style=Markup(style))
 
 
 def _title(notebook):

@@ -20,10 +20,13 @@ from .results import (
 
 COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e", "#e39aa6", "#8c5a2b",
                               "#0b5fa5", "#e0a300", "#b5179e"], strict=True))
+# Text is drawn as it stands, in figures that notebooks draw themselves too: what stands between two
+# `$` of a name or a sentence is no formula.
 sns.set_theme(style="ticks", context="notebook", font_scale=0.9,
               rc={"axes.grid": True, "grid.color": "#e6eaee", "axes.spines.top": False,
                   "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 150,
-                  "legend.frameon": False, "svg.hashsalt": "promptstudy"})
+                  "legend.frameon": False, "svg.hashsalt": "promptstudy",
+                  "text.parse_math": False})
 
 
 def save(figure, path):

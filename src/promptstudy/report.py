@@ -6,7 +6,7 @@ from .claims import claims
 from .files import file_sha256, write_text
 from .published.comparison import compare
 from .published.page import headline, overview, papers_page
-from .rendering import render
+from .rendering import html_table, render
 from .results import (
     METHODS,
     TRANSFER,
@@ -157,8 +157,8 @@ def _retrieval(results):
 
 
 def _html(frame, text_columns):
-    return frame.to_html(index=False, border=0, classes=f"text{text_columns}",
-                         float_format=lambda value: f"{value:.1f}")
+    return html_table(frame, classes=f"text{text_columns}",
+                      float_format=lambda value: f"{value:.1f}")
 
 
 def _markdown(frame):

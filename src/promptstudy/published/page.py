@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ..rendering import render
+from ..rendering import html_table, render
 from ..results import METHODS, shots_label
 from .comparison import TOLERANCES
 from .numbers import MARKS, load_datasets, load_numbers, load_sources, placed
@@ -126,4 +126,4 @@ def _notes(part):
 
 
 def _html(frame, left_columns):
-    return frame.to_html(index=False, border=0, classes=f"left{left_columns}")
+    return html_table(frame, classes=f"left{left_columns}")
