@@ -6,6 +6,7 @@ numbers of epochs, shots, seeds and views are small. Notebooks are executed in t
 a hundred kernels would take a quarter of an hour; `test_pipeline` runs notebooks as users do.
 """
 
+import multiprocessing.util
 import shlex
 import sys
 from contextlib import chdir
@@ -77,6 +78,8 @@ def test_paper_suite_runs_end_to_end(project, tmp_path, monkeypatch):  # noqa: F
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PROMPTSTUDY_PARAMS", "")  # set by every notebook's command; undone after it
     plt.switch_backend("agg")
+    multiprocessing.util.get_temp_dir()  # now, as a running notebook has a folder of its own, whose
+    # path is too long for the sockets of the processes that decode images
     for command in commands(folder):
         python, *arguments = shlex.split(command)
         assert python == "python" and arguments[:2] == ["-m", "promptstudy"]

@@ -189,8 +189,10 @@ def side_by_side(function, items, device, stop=None):
     pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads,
                               initargs=(cores // at_once,))
     try:
-        futures = [pool.submit(function, item) for item in items]
-        wait(futures, return_when="FIRST_EXCEPTION")
+        futures = pending = [pool.submit(function, item) for item in items]
+        while pending and not any(future.exception() for future in set(futures) - set(pending)):
+            # waking up now and then, as an interruption may reach another thread of the process
+            _, pending = wait(pending, timeout=0.5, return_when="FIRST_EXCEPTION")
     except BaseException:  # raised in this thread, while it waits: an interruption
         if stop is not None:
             stop.set()

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 COARSE = (1e6, 1e4, 1e2, 1, 1e-2, 1e-4, 1e-6)
 HALVINGS = 8
+DEFAULT_C = 1.0  # scikit-learn's own, where there is no validation image to choose C on
 
 
 def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
@@ -19,11 +20,11 @@ def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
 
     L2-regularised logistic regression on un-normalised features. As in CoOp's code, the inverse
     regularisation strength is the best of a coarse grid, refined by eight rounds of bisection
-    of the decades around it.
+    of the decades around it. Without validation images it is `DEFAULT_C`.
     """
 
     @functools.cache  # the bisection comes back to values it has tried
-    def probe(log_c):
+    def fitted(log_c):
         model = LogisticRegression(C=10**log_c, max_iter=1000, solver="lbfgs")
         # the products are too small to share between threads, which mostly wait for each other
         with warnings.catch_warnings(), threadpool_limits(1):
@@ -32,18 +33,14 @@ def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
             # with one image a class, class numbers look like a regression's target
             warnings.filterwarnings("ignore", message="The number of unique classes")
             model.fit(features.numpy(), labels.numpy())
-        return model.score(val_features.numpy(), val_labels.numpy()), model
+        return model
 
+    @functools.cache
     def score(log_c):
-        return probe(log_c)[0]
+        return fitted(log_c).score(val_features.numpy(), val_labels.numpy())
 
-    best = max((math.log10(c) for c in COARSE), key=score)
-    left, right = best - 1, best + 1
-    for _ in range(HALVINGS):
-        better_right = score(left) < score(right)
-        best, middle = (right if better_right else left), (left + right) / 2
-        left, right = (middle, right) if better_right else (left, middle)
-    model = probe(best)[1]
+    best = _searched(score) if len(val_labels) else math.log10(DEFAULT_C)
+    model = fitted(best)
     weight = torch.zeros(n_classes, features.shape[1])
     bias = torch.full((n_classes,), -torch.inf)  # a class without an image is never predicted
     rows, offsets = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
@@ -51,6 +48,17 @@ def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
         rows, offsets = (torch.cat([torch.zeros_like(t), t]) for t in (rows, offsets))
     weight[model.classes_], bias[model.classes_] = rows.float(), offsets.float()
     return weight, bias, 10**best
+
+
+def _searched(score):
+    """Return the best logarithm of C by CoOp's search, given the score of one."""
+    best = max((math.log10(c) for c in COARSE), key=score)
+    left, right = best - 1, best + 1
+    for _ in range(HALVINGS):
+        better_right = score(left) < score(right)
+        best, middle = (right if better_right else left), (left + right) / 2
+        left, right = (middle, right) if better_right else (left, middle)
+    return best
 
 
 def fit_all(params, pack, progress=None):
