@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ from jupyter_client.manager import start_new_kernel
 from promptstudy.features import extract
 from promptstudy.params import load_params
 from promptstudy.training import Stopped, side_by_side
+
+PROJECT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -40,7 +44,8 @@ def wait_for_finished_setting(suite, process_is_alive):
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stage_ends_within_seconds_and_keeps_finished_settings(endless, signal_number, tmp_path):
+def test_a_stage_ends_within_seconds_and_keeps_finished_settings(endless, signal_number):
+    shutil.copy(PROJECT / "dvc.yaml", endless)
     rwlock = endless / ".dvc" / "tmp" / "rwlock"  # as DVC notes it; this process plays DVC
     rwlock.parent.mkdir(parents=True)
     rwlock.write_text(json.dumps({"write": {"x": {"pid": os.getpid(), "cmd": "dvc repro"}}}))

@@ -2,14 +2,13 @@
 
 import argparse
 import importlib
-import os
 import pkgutil
 import sys
 import time
 
 from . import commands
 from .errors import UserError
-from .lifetime import end_with_dvc, note_stage
+from .lifetime import end_with_dvc, stage_of_dvc
 
 # Every module of `commands` is a command, called like it: its docstring is the help, `arguments`
 # declares what it takes, `run` does the work. Heavy packages are imported inside `run`, so that
@@ -33,9 +32,8 @@ def main():
     args = parser.parse_args()
     started = time.monotonic()
     try:
-        args.run(args)
-        if "DVC_STAGE" in os.environ:
-            note_stage(started, os.environ["DVC_STAGE"])
+        with stage_of_dvc():
+            args.run(args)
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

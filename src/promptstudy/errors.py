@@ -60,5 +60,9 @@ class DivergedError(UserError, FloatingPointError):
     """A loss is not finite; the message names the seed and the step."""
 
 
+class StageError(UserError):
+    """A stage's result cannot be relied on; the message says why."""
+
+
 class NotebookError(UserError):
     """A notebook cannot be run as a stage, or a cell of it failed because of one of the above."""

@@ -1,4 +1,4 @@
-"""A stage and the `dvc repro` that runs it: it ends with it, and says how long it took."""
+"""A stage and the `dvc repro` that runs it: when it ends, what it ran, and how long it took."""
 
 import json
 import os
@@ -6,10 +6,14 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import yaml
+
+from .errors import StageError
+from .files import file_sha256
 
 RAN = Path(".work") / "stages.jsonl"  # a line for every stage that has ended: name and seconds
 
@@ -49,11 +53,45 @@ def _owner():
     return None
 
 
-def note_stage(started, name):
+@contextmanager
+def stage_of_dvc():
+    """Run the block as a stage: refuse code that changed meanwhile, and say how long it took.
+
+    DVC notes the code as it is when a stage has ended. Raises `StageError` naming a file that was
+    edited since the stage began, so that a result of older code is never taken for one of newer.
+    Outside of a stage the block runs as it is.
+    """
+    if "DVC_STAGE" not in os.environ:
+        yield
+        return
+    name, root = os.environ["DVC_STAGE"], Path(os.environ["DVC_ROOT"])
+    started, before = time.monotonic(), _code(root, name)
+    yield
+    after = _code(root, name)
+    edited = sorted(path for path in before.keys() | after.keys()
+                    if before.get(path) != after.get(path))
+    if edited:
+        raise StageError(f"{', '.join(edited)} changed while stage {name} ran, so its result is of "
+                         "the code before; run `make repro` again")
+    _note(root, name, time.monotonic() - started)
+
+
+def _code(root, name):
+    """The SHA-256 of every code file and notebook that dvc.yaml names for a stage, by path."""
+    stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]
+    stage = stages[name.partition("@")[0]]
+    named = [root / path for path in stage.get("do", stage)["deps"]
+             if path.startswith(("src/", "notebooks/"))]
+    files = [path for place in named
+             for path in ([place] if place.is_file() else sorted(place.rglob("*.*")))]
+    return {path.relative_to(root).as_posix(): file_sha256(path) for path in files
+            if path.is_file() and path.suffix != ".pyc"}
+
+
+def _note(root, name, seconds):
     """Say in one line how long a stage took, and note it for the summary of `repro`."""
-    seconds = time.monotonic() - started
     print(f"{name}: {seconds:.0f} s", flush=True)
-    path = Path(os.environ["DVC_ROOT"]) / RAN
+    path = root / RAN
     path.parent.mkdir(exist_ok=True)
     with path.open("a") as log:
         log.write(json.dumps({"stage": name, "seconds": seconds}) + "\n")
