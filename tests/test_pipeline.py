@@ -1,6 +1,7 @@
 """The pipeline on the tiny suite: `dvc repro`, again, forced, and after being killed."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 import yaml
 
 from promptstudy import code
-from promptstudy.results import COLUMNS, METHODS, read_results
+from promptstudy.files import PART
+from promptstudy.results import COLUMNS, KEY, METHODS, read_results
 
 PROJECT = Path(__file__).parents[1]
 BIN = str(Path(sys.executable).parent)
@@ -171,6 +173,64 @@ def test_a_stage_uses_no_code_data_or_params_that_dvc_yaml_leaves_out(project):
 def test_a_second_run_does_nothing(project):
     output = finish(dvc(project, "repro"))
     assert "Running stage" not in output
+
+
+def repro(project):
+    """Run `python -m promptstudy repro`, which `make repro` runs, and return what it prints."""
+    run = subprocess.run([sys.executable, "-m", "promptstudy", "repro"], cwd=project,
+                         env=environment(project), capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    return run.stdout
+
+
+def test_make_repro_mends_what_a_killed_run_left_and_says_what_ran_and_why(project):
+    rwlock = project / ".dvc" / "tmp" / "rwlock"
+    rwlock.write_text("")  # as a DVC that is killed while it writes leaves it
+    stray = [project / "reports" / f"{PART}{2**22 + 1}-03_coop-x.ipynb",
+             project / ".work" / f"{PART}{2**22 + 1}-kernel"]
+    stray[0].write_text("{")
+    stray[1].mkdir()
+    notebook = project / "notebooks" / "03_coop.ipynb"
+    kept = notebook.read_bytes()
+    notebook.write_bytes(kept.replace(b'"outputs": []', b'"outputs": [{"output_type": "stream", '
+                                      b'"name": "stdout", "text": "seen"}]', 1))
+    said = repro(project)
+    assert "removed .dvc/tmp/rwlock" in said and "took the outputs out of 03_coop.ipynb" in said
+    assert all(f"removed {path.relative_to(project)}" in said for path in stray)
+    assert notebook.read_bytes() == kept and not any(path.exists() for path in stray)
+    assert "everything was up to date" in said and "reports/index.html" in said
+    assert re.search(r"2 shots, mean over 2 datasets: Zero-shot CLIP \d+\.\d, CoOp", said)
+
+    claims = project / "src" / "promptstudy" / "claims.py"
+    text = claims.read_text()
+    try:
+        claims.write_text(text + "\n")
+        said = repro(project)
+    finally:
+        claims.write_text(text)
+    assert "2 stages ran:" in said
+    assert re.search(r"figures: \d+ s \(src/promptstudy/claims.py modified\)", said)
+    assert re.search(r"report: \d+ s \(src/promptstudy/claims.py modified", said)
+    repro(project)
+
+
+def test_a_change_of_predict_changes_the_rows_of_its_method_alone(project):
+    results, path = (project / "reports" / "results.csv",
+                     project / "src" / "promptstudy" / "methods" / "dualpt.py")
+    before, text = read_results(results), path.read_text()
+    changed = text.replace("classes, prompts).argmax(dim=-1)", "classes, prompts).argmin(dim=-1)")
+    assert changed != text
+    bytes_before = results.read_bytes()
+    try:
+        path.write_text(changed)
+        finish(dvc(project, "repro", "evaluate"))
+        after = read_results(results)
+    finally:
+        path.write_text(text)
+    assert before[list(KEY)].equals(after[list(KEY)])
+    assert set(before["method"][before["value"] != after["value"]]) == {"dualpt"}
+    finish(dvc(project, "repro"))
+    assert results.read_bytes() == bytes_before
 
 
 def test_forcing_a_stage_gives_the_same_bytes(project):
