@@ -1,6 +1,7 @@
 """Backbones load frozen, and wrong or damaged weights are refused."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import open_clip
@@ -133,3 +134,11 @@ def test_the_image_fingerprint_depends_on_the_transform(folder, tmp_path):
     after = load_backbone("local-dir:model", root=tmp_path)
     assert after.image_fingerprint != before.image_fingerprint
     assert after.text_fingerprint == before.text_fingerprint
+
+
+@pytest.mark.parametrize("record", ["", '{"weights_sha', "[]", '{"about": "x"}'])
+def test_a_damaged_build_record_is_named(tiny_suite, tmp_path, record):
+    shutil.copytree(tiny_suite / "data" / "clip", tmp_path / "clip")
+    (tmp_path / "clip" / "build.json").write_text(record)
+    with pytest.raises(DamagedFile, match="build.json is no record of a build"):
+        load_backbone("local-dir:clip", root=tmp_path)

@@ -7,8 +7,9 @@ import stat
 import pytest
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
-from promptstudy.errors import DamagedFile
+from promptstudy.errors import DamagedFile, StorageError
 from promptstudy.files import (
     file_sha256,
     load_tensors,
@@ -60,7 +61,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(stored, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         save_tensors(stored, {"weight": torch.zeros(2)}, {})
     assert same(load_tensors(stored)[0], tensors())
     assert os.listdir(stored.parent) == [stored.name]
@@ -148,3 +149,24 @@ def test_the_digest_depends_on_name_type_shape_and_value():
 def test_the_digest_of_a_file_is_its_sha256(tmp_path):
     (tmp_path / "abc").write_text("abc")
     assert file_sha256(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_a_full_disk_or_read_only_folder_is_named_with_what_is_free(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("old")
+    for number in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        with pytest.raises(StorageError, match=f"{path} cannot be written .*MB are free there"):
+            with written_whole(path):
+                raise OSError(number, os.strerror(number))
+    with pytest.raises(StorageError, match="No space left"):
+        with written_whole(path):
+            raise SafetensorError("Error while serializing: I/O error: No space left on device "
+                                  "(os error 28)")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_other_faults_inside_the_block_are_left_alone(tmp_path):
+    for error in (FileNotFoundError(errno.ENOENT, "gone"), SafetensorError("bad header")):
+        with pytest.raises(type(error)):
+            with written_whole(tmp_path / "x"):
+                raise error

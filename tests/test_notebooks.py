@@ -1,12 +1,14 @@
 """The notebooks as essays: their form, and how they are run and rendered."""
 
 import re
+import sys
 from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
 
+from promptstudy.errors import NotebookError
 from promptstudy.notebooks import notebook_html, run_notebook
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
@@ -67,6 +69,26 @@ def test_failing_cell_leaves_a_readable_copy_and_no_page(tmp_path):
     executed = nbformat.read(tmp_path / "executed.ipynb", as_version=4)
     assert any("ZeroDivisionError" in str(cell.get("outputs")) for cell in executed.cells)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_an_error_that_the_user_can_mend_is_one_message(tmp_path):
+    path = small_notebook(tmp_path / "n.ipynb",
+                          "from promptstudy.errors import DatasetError\n"
+                          "raise DatasetError('no images in cats; add some')")
+    with pytest.raises(NotebookError, match=r"^n\.ipynb: no images in cats; add some$"):
+        run_notebook(path, {}, tmp_path / "executed.ipynb", tmp_path / "page.html")
+
+
+def test_the_kernel_is_this_interpreter_whatever_the_user_has_installed(tmp_path, monkeypatch):
+    own = tmp_path / "share" / "kernels" / "python3"
+    own.mkdir(parents=True)
+    (own / "kernel.json").write_text('{"argv": ["false"], "display_name": "x", "language": "x"}')
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "share"))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    path = small_notebook(tmp_path / "n.ipynb", "import sys; print(sys.executable)")
+    run_notebook(path, {}, tmp_path / "out" / "executed.ipynb", tmp_path / "page.html")
+    assert sys.executable in (tmp_path / "page.html").read_text()
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["executed.ipynb"]
 
 
 def test_page_is_equal_for_equal_results_and_draws_equations_itself(tmp_path):

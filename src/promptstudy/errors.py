@@ -44,6 +44,10 @@ class DamagedFile(UserError):
     """A stored artefact is unreadable, has changed, or was made from something else."""
 
 
+class StorageError(UserError):
+    """A file cannot be written: the disk is full, or the folder is read-only."""
+
+
 class MissingFile(UserError, FileNotFoundError):
     """A file that an earlier step makes is not there; the message says which step."""
 

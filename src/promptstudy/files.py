@@ -7,9 +7,11 @@ is checked when it is read.
 Importing torch takes two seconds, which commands that have no tensors need not spend.
 """
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import textwrap
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from .errors import DamagedFile, MissingFile
+from .errors import DamagedFile, MissingFile, StorageError
 
 AGAIN = "delete it and make it again (what is under data/ comes back with `dvc pull --force`)"
 
@@ -29,9 +31,34 @@ PART = ".part-"  # how the name of a file begins that is being written: PART, pr
 def written_whole(path):
     """Give a temporary path beside `path` and rename it to `path` once the block has succeeded.
 
-    An interrupted block leaves whatever stood at `path` before untouched.
+    An interrupted block leaves whatever stood at `path` before untouched. Raises `StorageError`
+    naming `path` where the disk is full or the folder is read-only.
     """
     path = Path(path)
+    try:
+        with _written_whole(path) as temporary:
+            yield temporary
+    except (OSError, SafetensorError) as error:
+        if _is_of_storage(error):
+            free = shutil.disk_usage(_nearest_folder(path)).free / 1e6
+            message = f"{path} cannot be written ({error}); {free:,.0f} MB are free there"
+            raise StorageError(f"{message}; make room, or make the folder writable") from None
+        raise
+
+
+def _is_of_storage(error):
+    """Does an exception say that the disk is full or cannot be written to?"""
+    if isinstance(error, SafetensorError):  # which has the system's message, but not its number
+        return "(os error" in str(error)
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _nearest_folder(path):
+    return next(folder for folder in path.absolute().parents if folder.is_dir())
+
+
+@contextmanager
+def _written_whole(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PART}{os.getpid()}-{path.stem}-",
                                     suffix=path.suffix)

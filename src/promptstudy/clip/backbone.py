@@ -85,7 +85,11 @@ def _check_weights(folder):
     for path in (record, weights):
         if not path.is_file():
             raise MissingFile(f"{path} does not exist; `dvc pull` brings the embedded data")
-    expected = json.loads(record.read_text())["weights_sha256"]
+    try:
+        expected = json.loads(record.read_text(encoding="utf-8"))["weights_sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise DamagedFile(f"{record} is no record of a build: it is cut short or has changed; "
+                          "delete it and run `dvc pull --force`") from None
     if file_sha256(weights) != expected:
         raise DamagedFile(f"{weights} has changed since it was built: its SHA-256 does not fit "
                           f"{record.name}; delete it and run `dvc pull --force`")
