@@ -1,10 +1,13 @@
 """What travels with the repository, pocket CLIP and the feature packs, is whole and fits."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import SHARED
+from dvc.repo import Repo
 from torch.nn import functional as F
 
 from promptstudy.clip.backbone import load_backbone
@@ -126,3 +129,33 @@ def test_packs_hold_the_features_of_the_images(backbone, name):
     extracted, _ = encode_images(backbone.model, torch.stack([*map(backbone.preprocess, images)]))
     cosines = F.cosine_similarity(extracted, pack.test.features[chosen])
     assert cosines.min() > 1 - 1e-4
+
+
+REMOTE = PROJECT / "dvc-remote" / "files" / "md5"
+
+
+def stored(digest):
+    return REMOTE / digest[:2] / digest[2:]
+
+
+def test_what_the_pipeline_learned_is_embedded():
+    """So that the notebooks of a fresh clone show trained results (`make lab`)."""
+    with Repo(str(PROJECT)) as repo:
+        outs = {str(out): out.hash_info.value for out in repo.index.outs
+                if out.use_cache and out.can_push}
+    missing = [path for path, digest in outs.items() if not stored(digest).is_file()]
+    assert not missing, "run `dvc push` after `make repro` and commit dvc-remote/"
+    for digest in outs.values():
+        if digest.endswith(".dir"):
+            for entry in json.loads(stored(digest).read_text()):
+                assert stored(entry["md5"]).is_file(), entry["relpath"]
+    assert "artefacts/coop/dtd10.safetensors" in outs
+    assert not any(path.startswith("artefacts/aape/") for path in outs)
+
+
+def test_embedded_data_is_whole_and_at_most_100_megabytes():
+    files = [path for path in REMOTE.rglob("*") if path.is_file()]
+    for path in files:
+        digest = hashlib.md5(path.read_bytes()).hexdigest()
+        assert (path.parent.name + path.name).removesuffix(".dir") == digest, path
+    assert sum(path.stat().st_size for path in files) <= 100e6

@@ -57,13 +57,7 @@ def reasons(root):
     import networkx
     from dvc.repo import Repo
     with Repo(str(root)) as repo:
-        why = {}
-        for name, changes in repo.status().items():
-            kinds = [change.items() for change in changes if isinstance(change, dict)]
-            why[name] = [f"{path} {how}" if isinstance(paths, dict) else kind
-                         for items in kinds for kind, paths in items
-                         for path, how in (paths.items() if isinstance(paths, dict) else [("", "")])
-                         ] or [str(change) for change in changes]
+        why = {name: _described(changes) for name, changes in repo.status().items()}
         order = [stage for stage in networkx.dfs_postorder_nodes(repo.index.graph)
                  if stage.is_data_source is False]
         for stage in order:
@@ -73,6 +67,19 @@ def reasons(root):
                 why[stage.addressing] = [f"{first} runs again"]
         return {stage.addressing: why[stage.addressing] for stage in order
                 if stage.addressing in why}
+
+
+def _described(changes):
+    """Return a line for each change in what DVC's status says of a stage."""
+    lines = []
+    for change in changes:
+        if isinstance(change, str):  # such as "changed command"
+            lines.append(change)
+            continue
+        for path, how in (item for paths in change.values() for item in paths.items()):
+            values = how if isinstance(how, dict) else {path: how}  # of params.yaml, by key
+            lines += [f"{name} {what}" for name, what in values.items()]
+    return lines
 
 
 def run(root, arguments):
