@@ -12,7 +12,7 @@ test: .work/installed .work/pulled .work/llm/smollm2-135m-instruct.txt
 
 # JupyterLab on trained results. What AAPE learned is too large to be embedded, so it is trained.
 lab: .work/installed .work/pulled
-	dvc pull --quiet
+	dvc pull --quiet --allow-missing
 	@python -m promptstudy repro aape
 	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter jupyter lab
 
