@@ -278,10 +278,15 @@ def artefacts(project):
 def inputs(project):
     """Return the kinds of files that stages are given, as `artefacts` does."""
     from promptstudy.clip.backbone import load_backbone
-    from promptstudy.datasets.splits import load_dataset
+    from promptstudy.datasets.splits import SPLITS, load_dataset
     from promptstudy.llm.log import log_path, read_log
     from promptstudy.llm.queries import read_queries
     root, params = project.root, project.params
+
+    def listing(dataset):  # what features record
+        return dataset.class_names, [getattr(dataset, split) for split in SPLITS]
+
+    split = listing(load_dataset(params, "figures"))
     log = log_path(params, "shapes")
     return {
         "reply log": (log, read_log),
@@ -292,21 +297,24 @@ def inputs(project):
                               lambda path: load_backbone(params.backbone.name, root=root)),
         "CLIP's config": (root / "data" / "clip" / "open_clip_config.json", None),
         "split JSON": (root / "images" / "figures" / "split_zhou_Figures.json",
-                       lambda path: load_dataset(params, "figures")),
+                       lambda path: listing(load_dataset(params, "figures")) != split),
         "queries.yaml": (root / "llm" / "queries.yaml", lambda path: read_queries(params))}
 
 
-def refusal(path, read):
-    """Read a file whose bit is flipped: `(refused by its name?, what is wrong with that)`."""
+def reading(path, read):
+    """Read a file whose bit is flipped: `(refused by name?, noticed?, what is wrong with that)`.
+
+    `read` returns True if what it read is not what the artefacts record.
+    """
     if read is None:
-        return None, ""
+        return None, False, ""
     try:
-        read(path)
+        return False, read(path) is True, ""
     except UserError as error:
-        return True, "" if path.stem in str(error) else f"does not name {path.name}: {error}"
+        named = path.stem in str(error)
+        return named, True, "" if named else f"does not name {path.name}: {error}"
     except Exception as error:  # not a message that a user can do something with
-        return False, f"{type(error).__name__}: {error}"
-    return False, ""
+        return False, True, f"{type(error).__name__}: {error}"
 
 
 def listed(path, root, changed):
@@ -321,14 +329,15 @@ def flip_artefacts(project, rng):
     for path, _ in kinds.values():
         path.chmod(0o644)
         path.write_bytes(flipped(path.read_bytes(), rng))
-    refused = {kind: refusal(path, read) for kind, (path, read) in kinds.items()}
+    read = {kind: reading(path, read) for kind, (path, read) in kinds.items()}
     changed = project.changed()
-    recovered, stray, message = project.recover()
-    return [Outcome(f"bit: {kind}", "", bool(refused[kind][0]) or listed(path, project.root,
-                                                                           changed),
-                    recovered and not refused[kind][1], refused[kind][0], stray=stray,
-                    message=refused[kind][1] or message)
-            for kind, (path, _) in kinds.items()]
+    recovered, stray, lost = project.recover()
+    found = []
+    for kind, (refused, noticed, wrong) in read.items():
+        noticed = noticed or listed(kinds[kind][0], project.root, changed)
+        found.append(Outcome(f"bit: {kind}", "", noticed, recovered and not wrong, refused,
+                             stray=stray, message=wrong or lost))
+    return found
 
 
 def flip_input(project, kind, path, read, rng, bring_up=False):
@@ -336,8 +345,8 @@ def flip_input(project, kind, path, read, rng, bring_up=False):
     whole, output = path.read_bytes(), ""
     try:
         path.write_bytes(flipped(whole, rng))
-        refused, message = refusal(path, read)
-        noticed = bool(refused) or listed(path, project.root, project.changed())
+        refused, noticed, message = reading(path, read)
+        noticed = noticed or listed(path, project.root, project.changed())
         if bring_up:
             status, output = project.command(*REPRO)
             if "Traceback" in output and not message:
@@ -359,8 +368,8 @@ def flip_pack(project, rng, folder):
     source = project.root / "artefacts" / "features" / "shapes.safetensors"
     path = Path(folder) / "shapes.safetensors"
     path.write_bytes(flipped(source.read_bytes(), rng))
-    refused, message = refusal(path, FeaturePack.load)
-    return Outcome("bit: pack", "", refused, False if message else None, refused, message=message)
+    refused, noticed, message = reading(path, FeaturePack.load)
+    return Outcome("bit: pack", "", noticed, False if message else None, refused, message=message)
 
 
 # --- two at once ---------------------------------------------------------------------------------

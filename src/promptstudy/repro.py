@@ -23,13 +23,9 @@ def sweep(root):
     """
     swept = []
     rwlock = root / ".dvc" / "tmp" / "rwlock"
-    with suppress(FileNotFoundError):
-        try:
-            json.loads(rwlock.read_text())
-        except ValueError:
-            if not _dvc_runs(root):
-                rwlock.unlink()
-                swept.append(rwlock)
+    if _damaged(rwlock) and not _dvc_runs(root):
+        rwlock.unlink()
+        swept.append(rwlock)
     for folder in ("artefacts", "data", "reports", ".work"):
         for path in sorted((root / folder).rglob(f"{PART}*")):
             writer = path.name.removeprefix(PART).partition("-")[0]
@@ -37,6 +33,19 @@ def sweep(root):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 swept.append(path)
     return [path.relative_to(root).as_posix() for path in swept]
+
+
+def _damaged(rwlock):
+    """Is DVC's list of who uses which file there, and not one that DVC can read?"""
+    from dvc.rwlock import SCHEMA
+    from voluptuous import Invalid
+    try:
+        SCHEMA(json.loads(rwlock.read_text()))
+    except FileNotFoundError:
+        return False
+    except (ValueError, Invalid):
+        return True
+    return False
 
 
 def _dvc_runs(root):
@@ -53,7 +62,23 @@ def reasons(root):
     """Return why each stage is out of date, `{stage: [what has changed, ...]}`, as DVC sees it.
 
     Stages that depend on such a stage follow, `{stage: ["STAGE runs again"]}`, in DVC's order.
+    Raises `UserError` if another DVC command is at work here, and for files that DVC cannot read.
     """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    try:
+        return _reasons(root)
+    except LockError as error:
+        who = " ".join(str(error).partition("\n\n")[0].split())
+        raise UserError(f"another DVC command is running in this project: {who}; run `make repro` "
+                        "again when it has ended") from None
+    except DvcException as error:
+        known = "; `git checkout dvc.lock` brings back the one that was committed last"
+        raise UserError(f"DVC cannot tell what is out of date: {str(error).strip()}"
+                        f"{known if 'dvc.lock' in str(error) else ''}") from None
+
+
+def _reasons(root):
     import networkx
     from dvc.repo import Repo
     with Repo(str(root)) as repo:

@@ -25,7 +25,7 @@ def run(args):
         print(f"removed {path}, left behind by a run that was killed")
     for path in strip_outputs(params.root / "notebooks"):
         print(f"took the outputs out of {path.name}; its code and text are as they were")
-    (params.root / RAN).unlink(missing_ok=True)
     why = repro.reasons(params.root)
+    (params.root / RAN).unlink(missing_ok=True)
     repro.run(params.root, args.dvc_arguments)
     print(repro.summary(why, repro.ran(params.root), params))
