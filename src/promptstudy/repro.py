@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import psutil
@@ -81,7 +81,7 @@ def reasons(root):
 def _reasons(root):
     import networkx
     from dvc.repo import Repo
-    with Repo(str(root)) as repo:
+    with chdir(root), Repo(str(root)) as repo:  # `status` looks in the working folder
         why = {}
         for name, changes in repo.status().items():
             kinds = [change.items() for change in changes if isinstance(change, dict)]
