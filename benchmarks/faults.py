@@ -1,16 +1,18 @@
 """Faults put into the tiny project of the tests: what is noticed, what comes back, what is lost.
 
-    python benchmarks/faults.py [--rounds 20] [--flips 4] [--seed 0] [--only KIND] [--project DIR]
+    python benchmarks/faults.py [--rounds 24] [--flips 4] [--seed 0] [--only KIND] [--project DIR]
 
-KIND is kill, rwlock, lock, flip or twice. It prints a line for each fault and at the end a table:
-kind of fault, how many were injected and how many noticed (the command failed; a flipped bit: DVC
-lists the file as changed, or reading it is refused), of these refused by the file's name, how often
-the next `python -m promptstudy repro` gave the same bytes, what was lost, processes that were left
-after five seconds and half-written files that were left after that next command. It ends with 1 if
-anything was lost. A round takes half a minute; DIR keeps the tiny project, which takes two minutes.
+KIND is kill, rwlock, lock, cache, flip or twice. It prints a line for each fault and at the end a
+table: kind of fault, how many were injected and how many noticed (the command failed; a flipped
+bit: DVC lists the file as changed, or reading it is refused), of these refused by the file's name,
+how often the next `python -m promptstudy repro` gave the same bytes, what was lost, processes that
+were left after five seconds and half-written files that were left after that next command. It ends
+with 1 if anything was lost. A round takes half a minute; DIR keeps the tiny project, which takes
+two minutes.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -179,10 +181,8 @@ def interrupted(project, stage, victim, delay, early, mark):
     return run.wait(), len(left)
 
 
-def kill(project, number, rng, early=None):
+def kill(project, number, rng, victim, early):
     """One round: kill something at some moment, then run the next command."""
-    victim = rng.choice(VICTIMS)
-    early = rng.random() < 0.25 if early is None else early
     stages = [stage for stage in project.stages
               if victim != "kernel SIGKILL" or has_kernel(project, stage)]
     stage = rng.choice(stages)
@@ -250,6 +250,28 @@ def damage_lock(project, how, rng):
     recovered, stray, more = project.recover()
     return Outcome(f"dvc.lock {how}", "", bool(status) or "stages ran" in output,
                    recovered and not message, refused, stray=stray, message=message or more)
+
+
+def damage_cache(project, rng):
+    """Flip a bit of an artefact in DVC's cache, as a bad disk does, and delete the artefact."""
+    made = rng.choice(sorted((project.root / "artefacts").glob("*/*")))
+    path = in_cache(project.root, made)
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(flipped(path.read_bytes(), rng))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    path.chmod(before.st_mode)
+    made.unlink()
+    recovered, stray, message = project.recover()
+    return Outcome("bit: DVC's cache", str(made.relative_to(project.root)), recovered,
+                   recovered and in_cache(project.root, made).is_file(), stray=stray,
+                   message=message)
+
+
+def in_cache(root, path):
+    """Where DVC's cache has the content of a file."""
+    digest = hashlib.md5(path.read_bytes()).hexdigest()
+    return root / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
 
 
 # --- flipped bits ------------------------------------------------------------------------------
@@ -396,13 +418,17 @@ def outcomes(project, rounds, flips, rng, only=None):
     """Yield the `Outcome` of fault after fault."""
     if only in (None, "kill"):
         for number in range(rounds):
-            yield kill(project, number, rng, early=True if number % 4 == 0 else None)
+            turn, place = divmod(number, len(VICTIMS))
+            yield kill(project, number, rng, VICTIMS[place], early=turn % 4 == 0)
     if only in (None, "rwlock"):
         for how in list(DAMAGE) * max(1, flips // 2):
             yield damage_rwlock(project, how, rng)
     if only in (None, "lock"):
         for how in DAMAGE:
             yield damage_lock(project, how, rng)
+    if only in (None, "cache"):
+        for _ in range(flips):
+            yield damage_cache(project, rng)
     if only in (None, "twice"):
         yield twice(project, "dvc", "repro")
         yield twice(project, *REPRO)
@@ -438,10 +464,11 @@ def main():
     """Make the project, put faults into it, print."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20, help="kills")
+    parser.add_argument("--rounds", type=int, default=24,
+                        help="kills; a quarter of 24 in a stage's first second")
     parser.add_argument("--flips", type=int, default=4, help="flipped bits of every kind")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=["kill", "rwlock", "lock", "flip", "twice"])
+    parser.add_argument("--only", choices=["kill", "rwlock", "lock", "cache", "flip", "twice"])
     parser.add_argument("--project", type=Path, help="folder to keep the tiny project in")
     args = parser.parse_args()
     folder = args.project or Path(tempfile.mkdtemp())

@@ -20,10 +20,13 @@ import faults
 
 @pytest.fixture
 def bare(tmp_path):
-    """A DVC project of one stage that has not run."""
+    """A DVC project of two stages that have not run."""
     from dvc.repo import Repo
     Repo.init(str(tmp_path), no_scm=True).close()
-    (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: touch made, outs: [made]}}")
+    (tmp_path / "dvc.yaml").write_text("""stages:
+  one: {cmd: echo one > made, outs: [made]}
+  many: {cmd: mkdir folder && echo many > folder/made, outs: [folder]}
+""")
     return tmp_path
 
 
@@ -59,6 +62,25 @@ def test_a_damaged_lock_file_is_told_in_a_message(bare, damaged):
         repro.reasons(bare)
 
 
+def test_a_damaged_file_in_the_cache_is_removed_and_made_again(bare, monkeypatch):
+    from dvc.repo import Repo
+    monkeypatch.chdir(bare)
+    with Repo() as dvc:
+        dvc.reproduce()
+    assert repro.sweep(bare) == [] and "one" not in repro.reasons(bare)
+    for path, name in ((bare / "made", "one"), (bare / "folder" / "made", "many")):
+        cached = faults.in_cache(bare, path)
+        cached.chmod(0o644)
+        cached.write_text("damaged")
+        cached.chmod(0o444)
+        path.unlink()
+        assert repro.sweep(bare) == [cached.relative_to(bare).as_posix()]
+        assert name in repro.reasons(bare)
+        with Repo() as dvc:
+            dvc.reproduce()
+        assert path.read_text() == f"{name}\n" and cached.read_text() == f"{name}\n"
+
+
 @pytest.fixture(scope="module")
 def faulty(project):
     return faults.Project(project)
@@ -69,10 +91,12 @@ def assert_nothing_lost(outcome):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(4))
-def test_a_killed_run_is_made_good_by_the_next_command(faulty, number):
-    early = number % 2 == 0  # in a stage's first second, while it imports and asks who runs it
-    assert_nothing_lost(faults.kill(faulty, number, random.Random(number), early))
+@pytest.mark.parametrize("victim, early", [  # early: while it imports and asks who runs it
+    ("dvc SIGKILL", True), ("group SIGTERM", True), ("group SIGKILL", False),
+    ("kernel SIGKILL", False)])
+def test_a_killed_run_is_made_good_by_the_next_command(faulty, victim, early):
+    rng = random.Random(0)
+    assert_nothing_lost(faults.kill(faulty, number=victim, rng=rng, victim=victim, early=early))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """`make repro`: DVC's run, with what can be mended before it and a summary after it."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -18,14 +19,16 @@ from .results import METHODS, average_over_datasets, main_rows, over_seeds, read
 def sweep(root):
     """Remove what killed runs left behind; return its paths, relative to `root`.
 
-    That is DVC's list of who uses which file, if it is damaged and no DVC runs here, half-written
-    files, and the temporary folders of kernels, of processes that have ended.
+    That is, if no DVC runs here, DVC's list of who uses which file and what is in its cache, where
+    they are damaged; half-written files and temporary folders of kernels, of processes that have
+    ended.
     """
     swept = []
-    rwlock = root / ".dvc" / "tmp" / "rwlock"
-    if _damaged(rwlock) and not _dvc_runs(root):
-        rwlock.unlink()
-        swept.append(rwlock)
+    if not _dvc_runs(root):
+        rwlock = root / ".dvc" / "tmp" / "rwlock"
+        swept = [*([rwlock] if _damaged(rwlock) else []), *_damaged_in_cache(root)]
+        for path in swept:
+            path.unlink()
     for folder in ("artefacts", "data", "reports", ".work"):
         for path in sorted((root / folder).rglob(f"{PART}*")):
             writer = path.name.removeprefix(PART).partition("-")[0]
@@ -46,6 +49,21 @@ def _damaged(rwlock):
     except (ValueError, Invalid):
         return True
     return False
+
+
+def _damaged_in_cache(root):
+    """Return the files in DVC's cache that are not what they are called after, their MD5.
+
+    DVC does not look: it would bring back the same damaged file whenever the one made of it is
+    deleted. Without it, DVC runs the stage again.
+    """
+    damaged, cache = [], root / ".dvc" / "cache" / "files" / "md5"
+    for path in sorted(cache.glob(f"??/{'[0-9a-f]' * 30}*")):  # of a folder: *.dir
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+        if digest != path.parent.name + path.stem:
+            damaged.append(path)
+    return damaged
 
 
 def _dvc_runs(root):
