@@ -1,6 +1,7 @@
 """Faults put into the tiny project of the tests: what is noticed, what comes back, what is lost.
 
-    python benchmarks/faults.py [--rounds 24] [--flips 4] [--seed 0] [--only KIND] [--project DIR]
+    python benchmarks/faults.py [--rounds 24] [--flips 4] [--seed 0] [--only KIND]
+        [--pipeline] [--project DIR]
 
 KIND is kill, rwlock, lock, cache, flip or twice. It prints a line for each fault and at the end a
 table: kind of fault, how many were injected and how many noticed (the command failed; a flipped
@@ -414,7 +415,7 @@ def twice(project, *second):
 
 # --- all of it -----------------------------------------------------------------------------------
 
-def outcomes(project, rounds, flips, rng, only=None):
+def outcomes(project, rounds, flips, rng, only=None, pipeline=False):
     """Yield the `Outcome` of fault after fault."""
     if only in (None, "kill"):
         for number in range(rounds):
@@ -437,7 +438,7 @@ def outcomes(project, rounds, flips, rng, only=None):
             yield from flip_artefacts(project, rng)
         for kind, (path, read) in inputs(project).items():
             for number in range(flips):
-                yield flip_input(project, kind, path, read, rng, bring_up=number == 0)
+                yield flip_input(project, kind, path, read, rng, pipeline and number == 0)
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(flips):
                 yield flip_pack(project, rng, folder)
@@ -469,6 +470,8 @@ def main():
     parser.add_argument("--flips", type=int, default=4, help="flipped bits of every kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["kill", "rwlock", "lock", "cache", "flip", "twice"])
+    parser.add_argument("--pipeline", action="store_true", help="also run all that depends on an "
+                        "input with a flipped bit, once for every kind; half an hour")
     parser.add_argument("--project", type=Path, help="folder to keep the tiny project in")
     args = parser.parse_args()
     folder = args.project or Path(tempfile.mkdtemp())
@@ -476,7 +479,7 @@ def main():
         project = Project(at_hand(folder))
         found = []
         for outcome in outcomes(project, args.rounds, args.flips, random.Random(args.seed),
-                                args.only):
+                                args.only, args.pipeline):
             found.append(outcome)
             said = "LOST" if outcome.lost else "noticed" if outcome.noticed else "no harm"
             print(f"{outcome.kind}: {outcome.what} {said} {outcome.orphans or ''} "
