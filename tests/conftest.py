@@ -14,6 +14,7 @@ from open_clip.model import set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_project import make_project
 
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.text import TextEncoder
@@ -113,6 +114,38 @@ def tiny_suite(tmp_path_factory):
     (`own_suite`) to change anything.
     """
     root = tmp_path_factory.mktemp("suite")
+    make_suite(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def project(tiny_suite, tmp_path_factory):
+    """The tiny suite as a project that DVC has run once (see `make_project`); two minutes.
+
+    Tests may change it, and put back what they have changed.
+    """
+    root = tmp_path_factory.mktemp("project") / "clone"
+    make_project(root, tiny_suite)
+    return root
+
+
+@pytest.fixture
+def own_suite(tiny_suite, tmp_path):
+    """A copy of the tiny suite that a test may change."""
+    return Path(shutil.copytree(tiny_suite, tmp_path / "suite",
+                                ignore=shutil.ignore_patterns("artefacts", "packs",
+                                                              "descriptions")))
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tiny_suite):
+    """The tiny suite's frozen CLIP."""
+    params = load_params(tiny_suite / "params.yaml")
+    return load_backbone(params.backbone.name, root=params.root)
+
+
+def make_suite(root):
+    """Write the tiny suite into the folder `root`."""
     (root / "params.yaml").write_text(PARAMS)
     (root / "llm").mkdir()
     (root / "llm" / "queries.yaml").write_text(QUERIES)
@@ -131,22 +164,6 @@ def tiny_suite(tmp_path_factory):
     (root / "images" / "captions.jsonl").write_text("\n".join(map(json.dumps, captions)))
     draw_pictures(root / "images" / "photos", ["striped", "blue square", "plain"], count=5, seed=2)
     record_replies(load_params(root / "params.yaml"))
-    return root
-
-
-@pytest.fixture
-def own_suite(tiny_suite, tmp_path):
-    """A copy of the tiny suite that a test may change."""
-    return Path(shutil.copytree(tiny_suite, tmp_path / "suite",
-                                ignore=shutil.ignore_patterns("artefacts", "packs",
-                                                              "descriptions")))
-
-
-@pytest.fixture(scope="session")
-def tiny_backbone(tiny_suite):
-    """The tiny suite's frozen CLIP."""
-    params = load_params(tiny_suite / "params.yaml")
-    return load_backbone(params.backbone.name, root=params.root)
 
 
 def changed(params, **values):

@@ -13,7 +13,7 @@ from conftest import CLASSES, draw_pictures
 from sklearn.linear_model import LogisticRegression
 from test_linear_probe import clusters
 from test_paper_suite import executed_here
-from test_pipeline import PROJECT
+from tiny_project import PROJECT
 
 from promptstudy.__main__ import main
 from promptstudy.datasets import draws

@@ -1,10 +1,11 @@
 """`make repro`: DVC's run, with what can be mended before it and a summary after it."""
 
+import hashlib
 import json
 import shutil
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import psutil
@@ -18,18 +19,16 @@ from .results import METHODS, average_over_datasets, main_rows, over_seeds, read
 def sweep(root):
     """Remove what killed runs left behind; return its paths, relative to `root`.
 
-    That is DVC's list of who uses which file, if it is damaged and no DVC runs here, half-written
-    files, and the temporary folders of kernels, of processes that have ended.
+    That is, if no DVC runs here, DVC's list of who uses which file and what is in its cache, where
+    they are damaged; half-written files and temporary folders of kernels, of processes that have
+    ended.
     """
     swept = []
-    rwlock = root / ".dvc" / "tmp" / "rwlock"
-    with suppress(FileNotFoundError):
-        try:
-            json.loads(rwlock.read_text())
-        except ValueError:
-            if not _dvc_runs(root):
-                rwlock.unlink()
-                swept.append(rwlock)
+    if not _dvc_runs(root):
+        rwlock = root / ".dvc" / "tmp" / "rwlock"
+        swept = [*([rwlock] if _damaged(rwlock) else []), *_damaged_in_cache(root)]
+        for path in swept:
+            path.unlink()
     for folder in ("artefacts", "data", "reports", ".work"):
         for path in sorted((root / folder).rglob(f"{PART}*")):
             writer = path.name.removeprefix(PART).partition("-")[0]
@@ -37,6 +36,34 @@ def sweep(root):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
                 swept.append(path)
     return [path.relative_to(root).as_posix() for path in swept]
+
+
+def _damaged(rwlock):
+    """Is DVC's list of who uses which file there, and not one that DVC can read?"""
+    from dvc.rwlock import SCHEMA
+    from voluptuous import Invalid
+    try:
+        SCHEMA(json.loads(rwlock.read_text()))
+    except FileNotFoundError:
+        return False
+    except (ValueError, Invalid):
+        return True
+    return False
+
+
+def _damaged_in_cache(root):
+    """Return the files in DVC's cache that are not what they are called after, their MD5.
+
+    DVC does not look: it would bring back the same damaged file whenever the one made of it is
+    deleted. Without it, DVC runs the stage again.
+    """
+    damaged, cache = [], root / ".dvc" / "cache" / "files" / "md5"
+    for path in sorted(cache.glob(f"??/{'[0-9a-f]' * 30}*")):  # of a folder: *.dir
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "md5").hexdigest()
+        if digest != path.parent.name + path.stem:
+            damaged.append(path)
+    return damaged
 
 
 def _dvc_runs(root):
@@ -53,10 +80,26 @@ def reasons(root):
     """Return why each stage is out of date, `{stage: [what has changed, ...]}`, as DVC sees it.
 
     Stages that depend on such a stage follow, `{stage: ["STAGE runs again"]}`, in DVC's order.
+    Raises `UserError` if another DVC command is at work here, and for files that DVC cannot read.
     """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    try:
+        return _reasons(root)
+    except LockError as error:
+        who = " ".join(str(error).partition("\n\n")[0].split())
+        raise UserError(f"another DVC command is running in this project: {who}; run `make repro` "
+                        "again when it has ended") from None
+    except DvcException as error:
+        known = "; `git checkout dvc.lock` brings back the one that was committed last"
+        raise UserError(f"DVC cannot tell what is out of date: {str(error).strip()}"
+                        f"{known if 'dvc.lock' in str(error) else ''}") from None
+
+
+def _reasons(root):
     import networkx
     from dvc.repo import Repo
-    with Repo(str(root)) as repo:
+    with chdir(root), Repo(str(root)) as repo:  # `status` looks in the working folder
         why = {name: _described(changes) for name, changes in repo.status().items()}
         order = [stage for stage in networkx.dfs_postorder_nodes(repo.index.graph)
                  if stage.is_data_source is False]

@@ -1,7 +1,7 @@
 """Bring all results up to date: `dvc repro`, and then say what ran, why, and where the report is.
 
-What a killed run left behind is removed first, outputs that a notebook editor has saved are taken
-out of the notebooks, and params.yaml is checked.
+What a killed run left behind and what is damaged of DVC's own files is removed first, outputs that
+a notebook editor has saved are taken out of the notebooks, and params.yaml is checked.
 """
 
 from ..params import load_params
@@ -22,10 +22,10 @@ def run(args):
     params = load_params(args.params)
     check.run(args)
     for path in repro.sweep(params.root):
-        print(f"removed {path}, left behind by a run that was killed")
+        print(f"removed {path}, damaged or left behind by a run that was killed")
     for path in strip_outputs(params.root / "notebooks"):
         print(f"took the outputs out of {path.name}; its code and text are as they were")
-    (params.root / RAN).unlink(missing_ok=True)
     why = repro.reasons(params.root)
+    (params.root / RAN).unlink(missing_ok=True)
     repro.run(params.root, args.dvc_arguments)
     print(repro.summary(why, repro.ran(params.root), params))
