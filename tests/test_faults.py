@@ -122,8 +122,7 @@ def test_one_flipped_bit_is_noticed(faulty, tmp_path):
         outcomes.append(faults.flip_input(faulty, kind, path, read, rng))
     for outcome in outcomes:
         assert outcome.noticed, outcome
-        # load_backbone shows a build.json that is no JSON with a traceback
-        assert not outcome.lost or outcome.kind == "bit: CLIP's build.json", outcome
+        assert not outcome.lost, outcome
         # what only DVC reads, or what may still be read as something else, is noticed by DVC
         assert outcome.refused or outcome.kind.removeprefix("bit: ") in (
             "backbones JSON", "params.schema.json", "CLIP's config", "CLIP's build.json",
