@@ -81,12 +81,6 @@ def test_every_class_has_recorded_descriptions(name):
     assert log_path(PARAMS, name).stat().st_size < 1e6
 
 
-def test_embedded_data_stay_below_80_megabytes():
-    size = sum(path.stat().st_size for path in (PROJECT / "dvc-remote").rglob("*")
-               if path.is_file())
-    assert 0 < size < 80e6
-
-
 def test_no_image_travels_with_the_repository():
     names = {path.suffix for path in (PROJECT / "data").rglob("*") if path.is_file()}
     assert names <= {".safetensors", ".json", ".jsonl", ".sha256", ".md"}
