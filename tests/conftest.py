@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from promptstudy.methods import linear_probe
 from promptstudy.params import load_params
 from promptstudy.task import Task
 from promptstudy.training import train_plan
+
+# Started in the background, Python ignores Ctrl-C, and so would what the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
