@@ -11,10 +11,14 @@ test: .work/installed .work/pulled .work/llm/smollm2-135m-instruct.txt
 	python -m pytest -q
 
 # JupyterLab on trained results. What AAPE learned is too large to be embedded, so it is trained.
-lab: .work/installed .work/pulled
-	dvc pull --quiet --allow-missing
-	@python -m promptstudy repro aape
+lab: .work/trained
 	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter jupyter lab
+
+# Once, before anything in this folder has been trained otherwise; another suite has nothing yet.
+.work/trained: .work/pulled
+	dvc pull --quiet --allow-missing
+	@test ! -f dvc.lock || python -m promptstudy repro aape
+	@touch $@
 
 # Which code each stage depends on, found in the code and written into dvc.yaml.
 dependencies: .work/installed

@@ -18,7 +18,7 @@ from promptstudy.clip.descriptions import ENSEMBLE
 from promptstudy.clip.lengths import ENSEMBLE_LETTERS, check_lengths
 from promptstudy.clip.prompts import PromptLayout
 from promptstudy.clip.text import TextEncoder
-from promptstudy.datasets.packs import pack_path
+from promptstudy.datasets.root import pack_path
 from promptstudy.errors import BackboneError, DatasetError, PromptError
 from promptstudy.files import save_tensors
 from promptstudy.params import (

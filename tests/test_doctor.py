@@ -14,7 +14,8 @@ from test_layouts import NAMES, SIZES
 from promptstudy.__main__ import main
 from promptstudy.datasets.fetch import digest_of
 from promptstudy.datasets.layouts import LAYOUTS
-from promptstudy.datasets.packs import FeaturePack, pack_path
+from promptstudy.datasets.packs import FeaturePack
+from promptstudy.datasets.root import pack_path
 from promptstudy.datasets.sources import PIECES
 from promptstudy.doctor import diagnose, table
 from promptstudy.params import load_params

@@ -17,12 +17,11 @@ from tiny_project import PROJECT
 
 from promptstudy.__main__ import main
 from promptstudy.datasets import draws
-from promptstudy.datasets.packs import FeaturePack
+from promptstudy.datasets.packs import FeaturePack, validation_or_training
 from promptstudy.datasets.splits import load_dataset
 from promptstudy.datasets.subsets import few_shot_draw
 from promptstudy.files import load_tensors
 from promptstudy.methods.linear_probe import DEFAULT_C, fit_linear_probe
-from promptstudy.metrics import validation_or_training
 from promptstudy.params import load_params
 from promptstudy.results import METHODS, read_results
 

@@ -1,12 +1,12 @@
 """What can be said of a suite before anything runs, in a second and without torch."""
 
-import json
 import warnings
 
 from safetensors import SafetensorError, safe_open
 
 from .clip.catalogue import check_backbone
 from .clip.lengths import check_lengths
+from .files import stored_origin
 
 
 def check(params):
@@ -45,9 +45,9 @@ def _check_datasets(params):
 
 def _stored_class_names(params, name):
     """The class names of a stored feature pack; none if there is no sound one, as is said later."""
-    path = params.root / "data" / "packs" / f"{name}.safetensors"
+    from .datasets.root import pack_path
     try:
-        with safe_open(path, framework="np") as file:
-            return json.loads(file.metadata()["record"])["origin"]["class_names"]
+        with safe_open(pack_path(params, name), framework="np") as file:
+            return stored_origin(file.metadata())["class_names"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return []

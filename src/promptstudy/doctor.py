@@ -8,8 +8,8 @@ from typing import NamedTuple
 from .datasets.fetch import digest_of
 from .datasets.items import SPLITS
 from .datasets.layouts import LAYOUTS
-from .datasets.packs import FeaturePack, pack_path
-from .datasets.root import data_root
+from .datasets.packs import FeaturePack
+from .datasets.root import data_root, pack_path
 from .datasets.sources import PIECES, absent
 from .datasets.splits import image_folder, load_dataset
 from .errors import DamagedFile, DatasetError

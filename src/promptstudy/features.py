@@ -26,7 +26,8 @@ from .datasets import shifts
 from .datasets.captions import load_captioned
 from .datasets.draws import drawn_only
 from .datasets.images import check_images, image_seed, load_image
-from .datasets.packs import FeaturePack, compact, images_sha256, listing, pack_path
+from .datasets.packs import FeaturePack, compact, images_sha256, listing
+from .datasets.root import pack_path
 from .datasets.splits import SPLITS, image_folder, load_dataset, shift_of
 from .errors import BackboneError, DamagedFile, DatasetError
 from .files import file_sha256, json_sha256, load_tensors, save_tensors

@@ -115,6 +115,14 @@ def _seal(tensors, origin):
     return {"record": json.dumps({"origin": origin, "sha256": digest.hexdigest()}, sort_keys=True)}
 
 
+def stored_origin(metadata):
+    """Return the `origin` in a tensor file's metadata, unchecked; see `load_tensors`.
+
+    Raises `KeyError`, `TypeError` or `ValueError` for metadata that `save_tensors` did not write.
+    """
+    return json.loads(metadata["record"])["origin"]
+
+
 def save_tensors(path, tensors, origin):
     """Save a dict of tensors with `origin`, a JSON-able record of what they were made from.
 
@@ -142,7 +150,7 @@ def load_tensors(path, expected=None):
     except (SafetensorError, OSError) as error:
         raise DamagedFile(f"{path} cannot be read ({error}); {AGAIN}") from None
     try:
-        origin = json.loads(metadata["record"])["origin"]
+        origin = stored_origin(metadata)
         intact = metadata == _seal(tensors, origin)
     except (KeyError, TypeError, ValueError):
         intact = False

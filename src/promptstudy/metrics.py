@@ -1,25 +1,10 @@
-"""What is measured: accuracy, how typical an image is, and recall in retrieval.
-
-And on which images, as long as test images are left to the evaluation.
-"""
+"""What is measured: accuracy, how typical an image is, and recall in retrieval."""
 
 import torch
 from torch.nn import functional as F
 
 RANKS = (1, 5, 10)
 CHUNK = 256  # queries that are ranked at once
-
-
-def validation_or_training(pack):
-    """Return `(split, "validation")` of a pack, or `(split, "training")` if that has no images.
-
-    In the second case a line is printed that says so, since training images are no fair measure of
-    what was trained on them.
-    """
-    if len(pack.val):
-        return pack.val, "validation"
-    print("no validation images: shown on training images")
-    return pack.train, "training"
 
 
 def top1(predicted, labels):

@@ -3,7 +3,7 @@
 import functools
 
 from .clip.backbone import load_backbone
-from .clip.descriptions import encode_descriptions
+from .clip.descriptions import filled
 from .clip.text import TextEncoder
 from .datasets.packs import FeaturePack, own_labels
 from .datasets.subsets import base_and_new, labels_in
@@ -70,12 +70,12 @@ class Task:
     @property
     def template_texts(self):
         """The hand-crafted prompt of every class, `{class name: [text]}`."""
-        return {name: [self.template.format(name)] for name in self.class_names}
+        return filled([self.template], self.class_names)
 
     @functools.cached_property
     def template_features(self):
         """The normalised features [C, d] of the hand-crafted prompts."""
-        return encode_descriptions(self.encoder, self.template_texts, self.class_names).mean
+        return self.encoder.encode_templates(self.class_names, [self.template])
 
 
 def per_task(function):

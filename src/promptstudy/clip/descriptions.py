@@ -50,17 +50,6 @@ def encode_descriptions(encoder, sentences, class_names, progress=None):
     return DescriptionFeatures(features, present / counts[:, None])
 
 
-def description_sources(encoder, sentences, class_names, template, progress=None):
-    """Return `{source: DescriptionFeatures}` for the sources that a variant can name.
-
-    sentences: `{class name: [sentence, ...]}`.
-    """
-    llm = encode_descriptions(encoder, sentences, class_names, progress)
-    own = {name: [template.format(name)] for name in class_names}
-    return {"llm": llm, "template": encode_descriptions(encoder, own, class_names),
-            "shuffled": llm.of(shuffled(len(class_names)))}
-
-
 def ensemble_templates(own):
     """Return the templates of the prompt ensemble of a dataset whose template is `own`."""
     return sorted({*ENSEMBLE, own})  # a set: its own may be one of the seven and count twice
@@ -73,8 +62,13 @@ def hand_crafted_texts(class_names, template, sentences):
     `sentences` of a language model.
     """
     views = {"template": [template], "ensemble": ensemble_templates(template)}
-    return {view: {name: [t.format(name) for t in templates] for name in class_names}
+    return {view: filled(templates, class_names)
             for view, templates in views.items()} | {"descriptions": sentences}
+
+
+def filled(templates, class_names):
+    """Return every template filled with each class name, `{class name: [text, ...]}`."""
+    return {name: [template.format(name) for template in templates] for name in class_names}
 
 
 def shuffled(n_classes):

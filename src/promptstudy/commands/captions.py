@@ -11,6 +11,8 @@ def arguments(parser):
 def run(args):
     """Write the artefacts of its features and of AAPE."""
     from ..clip.backbone import load_backbone
+    from ..clip.text import TextEncoder
+    from ..datasets.packs import own_labels
     from ..features import features
     from ..methods import aape  # noqa: F401 -- which the training loads by name
     from ..task import Task
@@ -19,4 +21,5 @@ def run(args):
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
     pack, _ = features(params, args.dataset, backbone)
     pack.save(params.artefact("features", args.dataset))
-    train_plan(Task.load(params, args.dataset), "aape")
+    encoder = TextEncoder(backbone.model, backbone.tokenizer)
+    train_plan(Task(params, own_labels(pack), backbone, encoder), "aape")

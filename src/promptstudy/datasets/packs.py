@@ -108,9 +108,16 @@ def own_labels(pack):
     return pack
 
 
-def pack_path(params, name):
-    """Return where the stored pack of dataset `name` is."""
-    return params.root / "data" / "packs" / f"{name}.safetensors"
+def validation_or_training(pack):
+    """Return `(split, "validation")` of a pack, or `(split, "training")` if that has no images.
+
+    In the second case a line is printed that says so, since training images are no fair measure of
+    what was trained on them.
+    """
+    if len(pack.val):
+        return pack.val, "validation"
+    print("no validation images: shown on training images")
+    return pack.train, "training"
 
 
 def listing(dataset, digests):

@@ -1,4 +1,4 @@
-"""The folder that holds the images of all datasets."""
+"""Where things are: the folder of all datasets' images, and the stored feature packs."""
 
 from ..errors import DatasetError
 from .paths import text_fault
@@ -21,3 +21,8 @@ def check_readable(folder):
     """Refuse a folder whose name this machine's text encoding cannot read."""
     if fault := text_fault(str(folder)):
         raise DatasetError(f"the name of the folder {str(folder)!r} {fault}")
+
+
+def pack_path(params, name):
+    """Return where the stored pack of dataset `name` is."""
+    return params.root / "data" / "packs" / f"{name}.safetensors"

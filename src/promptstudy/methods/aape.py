@@ -4,7 +4,6 @@ import torch
 
 from ..methods.reference_prompts import reference_features, references
 from ..plans import plan
-from ..task import per_task
 from .aape_core import AAPE
 from .aape_retrieval import Retriever
 from .losses import cross_entropy
@@ -62,13 +61,7 @@ def build(task, setting, class_names, draws):
     if setting.protocol == "retrieval":
         return Retriever(task.encoder.dim, *common, prompts)
     base = slice(len(class_names))
-    return Classifier(_templates(task)[base], *common, prompts.of(base))
-
-
-@per_task
-def _templates(task):
-    """Return the normalised features [C, d] of the hand-crafted prompts, t_c."""
-    return task.encoder.encode_templates(task.class_names, [task.template])
+    return Classifier(task.template_features[base], *common, prompts.of(base))
 
 
 def restore(task, setting, learned, subset="all", onto=None):

@@ -5,11 +5,11 @@ After the paper's code, at its temperature T = 1 of the distillation.
 
 import torch
 
-from .coop import CoOp
+from .hand_crafted import HeldToHandCrafted, restore, texts  # noqa: F401 -- see `table`
 from .losses import cross_entropy
 
 
-class ProGrad(CoOp):
+class ProGrad(HeldToHandCrafted):
     """R runs of ProGrad that train side by side; it predicts as CoOp does.
 
     g_ce is the gradient of the cross-entropy and g_kd that of the distillation loss
@@ -19,10 +19,6 @@ class ProGrad(CoOp):
 
     variant: `ProGradVariant`; `hard` [C, d] are the normalised features of the hand-crafted prompt.
     """
-
-    def __init__(self, encoder, class_names, variant, logit_scale, *, seeds, hard):
-        super().__init__(encoder, class_names, variant.context, logit_scale, seeds=seeds)
-        self.weight, self.hard = variant.weight, hard
 
     def loss(self, batch):
         """Return a loss [R] whose value is the cross-entropy and whose gradient is ProGrad's g."""
@@ -47,18 +43,4 @@ def without_conflict(task, general, weight):
     return (g - weight * (against / squared)[:, None] * direction).view_as(task)
 
 
-def texts(task):
-    """Return the hand-crafted prompts that the class features are held to."""
-    return task.template_texts
-
-
-def build(task, setting, class_names, draws):
-    """Return the untrained ProGrad of a setting, one run a seed."""
-    return ProGrad(task.encoder, class_names, setting.variant, task.logit_scale,
-                   seeds=task.params.seeds, hard=task.template_features[:len(class_names)])
-
-
-def restore(task, setting, learned, subset="all", onto=None):
-    """Return CoOp with the learned contexts, around the names of a subset of `onto` or the task."""
-    return CoOp(task.encoder, (onto or task).names_of(subset), setting.variant.context,
-                task.logit_scale, contexts=learned["contexts"])
+build = ProGrad.build
