@@ -32,3 +32,5 @@ def test_the_summary_names_stages_reasons_report_and_first_numbers(tmp_path, tra
         "Accuracy in %, 2 shots, mean over 2 datasets: Zero-shot CLIP 30.0, CoOp 65.0, "
         "DuAl-PT 80.0"]
     assert summary({}, {}, params).startswith("everything was up to date\n")
+    (params.root / "reports" / "results.csv").unlink()  # as before the first evaluation
+    assert summary({}, {}, params) == "everything was up to date"

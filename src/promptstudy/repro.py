@@ -162,8 +162,11 @@ def summary(why, stages, params):
         more = f" and {len(known) - 1} more" if len(known) > 1 else ""
         lines.append(f"  {stage}: {seconds:.0f} s ({known[0]}{more})")
     lines = [f"{len(stages)} stages ran:", *lines] if stages else ["everything was up to date"]
-    return "\n".join([*lines, f"Report: {params.root / 'reports' / 'index.html'}",
-                      headline(read_results(params.root / "reports" / "results.csv"), params)])
+    reports = params.root / "reports"
+    if (reports / "results.csv").is_file():  # it is not before the first evaluation
+        lines += [f"Report: {reports / 'index.html'}",
+                  headline(read_results(reports / "results.csv"), params)]
+    return "\n".join(lines)
 
 
 def headline(results, params):
