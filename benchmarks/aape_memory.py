@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from promptstudy.clip.descriptions import DescriptionFeatures
 from promptstudy.methods.aape import Classifier
-from promptstudy.params import AAPEVariant
+from promptstudy.params.methods.aape import AAPEVariant
 from promptstudy.training import Batch
 
 IMAGES, CLASSES, PROMPTS, DIM = 256, 1000, 50, 512

@@ -40,7 +40,8 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.llm.descriptions import load_descriptions
 from promptstudy.methods.aape import Classifier
-from promptstudy.params import AAPEVariant, Setting, load_params
+from promptstudy.params import Setting, load_params
+from promptstudy.params.methods.aape import AAPEVariant
 from promptstudy.training import train
 
 START = {"few_shot": {"lr": 0.1}, "base_to_new": {"lr": 0.01}}  # what changes are made to

@@ -30,7 +30,8 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.llm.descriptions import load_descriptions
 from promptstudy.methods.dualpt import DuAlPT
-from promptstudy.params import ContextParams, DuAlPTVariant, Setting, load_params
+from promptstudy.params import ContextParams, Setting, load_params
+from promptstudy.params.methods.dualpt import DuAlPTVariant
 from promptstudy.training import train
 
 WORDS = ContextParams(n_ctx=4, init="a photo of a")

@@ -39,13 +39,9 @@ from promptstudy.methods.augmentation import Support, image_prototypes, stand_in
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualview import DualView
 from promptstudy.methods.kgcoop import KgCoOp
-from promptstudy.params import (
-    ContextParams,
-    DualViewVariant,
-    KgCoOpVariant,
-    Setting,
-    load_params,
-)
+from promptstudy.params import ContextParams, Setting, load_params
+from promptstudy.params.methods.dualview import DualViewVariant
+from promptstudy.params.methods.kgcoop import KgCoOpVariant
 from promptstudy.training import train
 
 WORDS = ContextParams(n_ctx=4, init="a photo of a")

@@ -29,7 +29,9 @@ from promptstudy.methods.augmentation import Support
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualpt import DuAlPT
 from promptstudy.methods.dualview import DualView
-from promptstudy.params import ContextParams, DuAlPTVariant, DualViewVariant
+from promptstudy.params import ContextParams
+from promptstudy.params.methods.dualpt import DuAlPTVariant
+from promptstudy.params.methods.dualview import DualViewVariant
 from promptstudy.training import Batch
 
 MODEL, BATCH, SHOTS, LOCAL, SCALE = "ViT-B-16-quickgelu", 32, 16, 9, 100.0

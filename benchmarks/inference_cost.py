@@ -25,7 +25,8 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.features import class_names
 from promptstudy.methods.aape import Classifier
 from promptstudy.methods.coop import CoOp
-from promptstudy.params import AAPEVariant, ContextParams, load_params
+from promptstudy.params import ContextParams, load_params
+from promptstudy.params.methods.aape import AAPEVariant
 
 THREADS, IMAGES, REPEATS = 2, 16, 5
 CONTEXT = ContextParams(n_ctx=4, init="a photo of a")

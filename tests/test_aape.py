@@ -13,7 +13,8 @@ from promptstudy.methods import projections
 from promptstudy.methods.aape import Classifier
 from promptstudy.methods.aape_retrieval import Retriever
 from promptstudy.methods.stacked import MLP
-from promptstudy.params import AAPEVariant, Schedule
+from promptstudy.params import Schedule
+from promptstudy.params.methods.aape import AAPEVariant
 from promptstudy.training import Batch, train
 
 DIM, CLASSES, PROMPTS, SCALE = 16, 5, 4, 20.0

@@ -192,7 +192,7 @@ def test_long_names_are_listed_with_what_fits(own_suite):
     first, second = str(caught.value).splitlines()
     assert first.startswith("datasets.mine: 1 class names are too long, because the text tower "
                             "reads 77 tokens. A name may have as many tokens as this: 70 with the "
-                            "template, 70 with coop, 70 with kgcoop, 70 with prograd, 70 with "
+                            "template, 70 with coop, 70 with prograd, 70 with kgcoop, 70 with "
                             "dualpt, 70 with dualview, 69 with the prompt ensemble. Shorten")
     assert second == f"  '{'7' * 80}': 80 tokens"  # each digit is one
 

@@ -19,7 +19,8 @@ from promptstudy.methods import dualpt
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualpt import DuAlPT
 from promptstudy.methods.transport import sinkhorn
-from promptstudy.params import ContextParams, DuAlPTVariant
+from promptstudy.params import ContextParams
+from promptstudy.params.methods.dualpt import DuAlPTVariant
 from promptstudy.training import Batch
 
 NAMES = ["cat", "great white shark", "cat (felis)", "dog"]

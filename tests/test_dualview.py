@@ -20,7 +20,8 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.methods.augmentation import Support, stand_ins
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualview import DualView
-from promptstudy.params import ContextParams, DualViewVariant, Schedule
+from promptstudy.params import ContextParams, Schedule
+from promptstudy.params.methods.dualview import DualViewVariant
 from promptstudy.training import Batch, train
 
 NAMES = ["cat", "great white shark", "cat (felis)", "dog"]

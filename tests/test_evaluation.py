@@ -71,7 +71,6 @@ def test_every_method_is_scored_on_every_subset(trained):
     for method in params.methods:
         evaluation.learned(method)
     evaluation.class_descriptions()
-    evaluation.view_ensembles()
     evaluation.retrieval()
     count = Counter((row["method"], row["protocol"], row["subset"]) for row in evaluation.rows)
     quarters_of = {(method, "typicality", f"quarter {number}"): 1 if method == "zero_shot" else 2

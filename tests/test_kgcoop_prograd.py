@@ -12,7 +12,9 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.kgcoop import KgCoOp
 from promptstudy.methods.prograd import ProGrad, without_conflict
-from promptstudy.params import ContextParams, KgCoOpVariant, ProGradVariant, Schedule
+from promptstudy.params import ContextParams, Schedule
+from promptstudy.params.methods.kgcoop import KgCoOpVariant
+from promptstudy.params.methods.prograd import ProGradVariant
 from promptstudy.training import Batch, train
 
 NAMES = ["cat", "great white shark", "cat (felis)", "dog"]

@@ -17,18 +17,12 @@ from promptstudy.clip.text import TextEncoder
 from promptstudy.features import extract
 from promptstudy.files import load_tensors
 from promptstudy.methods.coop import CoOp
-from promptstudy.params import (
-    AAPEParams,
-    ContextParams,
-    CoOpParams,
-    DuAlPTParams,
-    DualViewParams,
-    KgCoOpParams,
-    Schedule,
-    Setting,
-    TransferParams,
-    load_params,
-)
+from promptstudy.params import ContextParams, Schedule, Setting, TransferParams, load_params
+from promptstudy.params.methods.aape import AAPEParams
+from promptstudy.params.methods.coop import CoOpParams
+from promptstudy.params.methods.dualpt import DuAlPTParams
+from promptstudy.params.methods.dualview import DualViewParams
+from promptstudy.params.methods.kgcoop import KgCoOpParams
 from promptstudy.plans import count_epochs, plan, schedule_of, transferred
 from promptstudy.task import Task
 from promptstudy.training import (

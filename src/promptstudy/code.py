@@ -12,15 +12,16 @@ import json
 import re
 from pathlib import Path
 
-from .methods.table import NAMES
+from .params.methods import BLOCKS
 
 PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
-# Methods are imported by name at run time (`methods.table.load`), which the code does not show.
-# Who trains one says which; whoever imports the evaluation restores them all.
+# Methods and their blocks of params are imported by name at run time (`methods.table.load`,
+# `params.methods.BLOCKS`), which the code does not show. Who trains a method or reads its block
+# says which; whoever imports the evaluation restores them all.
 RESTORES_ALL = f"{NAME}.evaluation"
 INCLUDED = re.compile(r'{%-?\s*(?:include|extends|import|from)\s+"([^"]+)"')  # in a template
-METHODS = [f"{NAME}.methods.{name}" for name in NAMES]
+METHODS = [f"{NAME}.methods.{name}" for name in BLOCKS]
 
 
 def files(*modules):
@@ -44,7 +45,8 @@ def notebook_files(path):
 def training_sha256(method):
     """Return the SHA-256 over all code that the training of a method depends on."""
     digest = hashlib.sha256()
-    for path in files(f"{NAME}.commands.train", f"{NAME}.methods.{method}"):
+    for path in files(f"{NAME}.commands.train", f"{NAME}.methods.{method}",
+                      f"{NAME}.params.methods.{method}"):
         digest.update(f"{path.relative_to(PACKAGE).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

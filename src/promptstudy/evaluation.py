@@ -51,8 +51,10 @@ class Evaluation(Scores):
         for setting in plan(self.params, method, self.name):
             for subset in subsets(setting.protocol):
                 model = self.trained(method, setting, subset)
-                predictions = model.predict(*self.inputs(model, subset))
-                self.add_runs(method, setting, subset, predictions)
+                found = table.predictions(self.params, method, setting, model,
+                                          self.inputs(model, subset))
+                for label, predictions in found.items():
+                    self.add_runs(method, setting, label, subset, predictions)
 
     def inputs(self, model, subset="all"):
         """Return what a model's `predict` wants of a subset's images."""
@@ -66,7 +68,7 @@ class Evaluation(Scores):
         """
         texts, labels = self.captions
         self.add_recalls("zero_shot", "image feature", 0, [0], self.features[None], texts, labels)
-        for setting in plan(self.params, "aape", self.name):
+        for setting in plan(self.params, "aape", self.name) if self.params.aape else ():
             if setting.protocol == "retrieval":
                 retriever = self.trained("aape", setting)
                 images = self.features.expand(len(self.params.seeds), -1, -1)
@@ -91,35 +93,23 @@ class Evaluation(Scores):
             of_images = references(self, "llm")
             features, weights = encode_descriptions(self.encoder, of_images, self.pack.test.paths)
         else:
-            features, weights = reference_features(self, self.params.aape.retrieval.reference)
+            block = self.params.aape
+            features, weights = reference_features(self, block.retrieval.reference if block
+                                                   else "llm")
         return features[weights > 0], (weights > 0).nonzero()[:, 0]
 
     def class_descriptions(self):
-        """Evaluate the class descriptions alone, as a classifier without training."""
+        """Evaluate DuAl-PT's class descriptions alone, as a classifier without training."""
         predicted = (self.features @ descriptions(self).mean.T).argmax(dim=-1)
         self.add("few_shot", "dualpt", DESCRIPTIONS_ALONE, 0, 0, "all", predicted)
 
-    def view_ensembles(self):
-        """Evaluate ensembles of the dual-view method's two views, which need no other training."""
-        block = self.params.dualview
-        for setting in plan(self.params, "dualview", self.name):
-            if setting.variant not in (block.few_shot, block.base_to_new):
-                continue
-            for subset in subsets(setting.protocol):
-                trained = self.trained("dualview", setting, subset)
-                for ensemble in setting.variant.ensembles(block.ensembles):
-                    predictions = trained.predict(self.images_of(subset)[0], ensemble.ensemble_a)
-                    self.add_runs("dualview", setting._replace(variant=ensemble), subset,
-                                  predictions)
-
-    def add_runs(self, method, setting, subset, predictions):
-        """Add a row for every run of a setting: predictions [R, N]."""
+    def add_runs(self, method, setting, label, subset, predictions):
+        """Add a row for every run of a setting, under a variant's label: predictions [R, N]."""
+        main = Setting("few_shot", self.params.methods[method].few_shot, max(self.params.shots))
         for seed, predicted in zip(self.params.seeds, predictions, strict=True):
-            about = method, setting.variant.label, setting.shots, seed
+            about = method, label, setting.shots, seed
             self.add(setting.protocol, *about, subset, predicted)
-            main = Setting("few_shot", self.params.methods[method].few_shot,
-                           max(self.params.shots))
-            if setting == main:
+            if setting == main and label == setting.variant.label:
                 self.add_quarters(*about, predicted)
 
     def trained(self, method, setting, subset="all", onto=None):

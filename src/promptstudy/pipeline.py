@@ -1,26 +1,98 @@
-"""What each stage of dvc.yaml depends on, and the lists of it there."""
+"""The stages of dvc.yaml: which methods have some, and what code each of them depends on."""
 
 import os
 import shlex
 from pathlib import Path
 
 from . import code
+from .files import written_whole
+from .params.methods import BLOCKS
+
+READ_ALL = ("evaluate", "figures", "report")  # stages that read the blocks of all methods
 
 
-def code_of(command, root):
-    """Return the paths, relative to the project at `root`, of the code that a stage's command runs.
+def rewrite(params):
+    """Write into the suite's dvc.yaml the stages of its methods and the code each depends on.
 
-    A folder stands for its files where all of them are needed.
+    Comments stay, and so does what is neither of methods nor below src/.
     """
-    program, *arguments = shlex.split(command)[2:]
-    assert program == code.NAME, command
+    from ruamel.yaml import YAML
+    path = params.root / "dvc.yaml"
+    yaml = YAML()
+    yaml.width = 100
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    definition = with_methods(yaml.load(path), params.methods)
+    with written_whole(path) as temporary:
+        yaml.dump(with_dependencies(definition, path.parent), temporary)
+
+
+def training(method):
+    """Return the stage that trains a method, as dvc.yaml has it, but for the code it depends on.
+
+    A method that reads more, such as descriptions, needs them added to `deps` and `params` by hand.
+    """
+    return {"foreach": "${datasets}", "do": {
+        "cmd": f"python -m {code.NAME} train {method} --dataset ${{key}}",
+        "deps": ["artefacts/backbones/${key}.json", "artefacts/features/${key}.safetensors"],
+        "params": sorted(["backbone", "base_to_new_shots", "captioned", "datasets.${key}", method,
+                          "seeds", "shots", "transfer.shots", "transfer.source"]),
+        "outs": [f"artefacts/{method}/${{key}}.safetensors"]}}
+
+
+def with_methods(definition, methods):
+    """Give a parsed dvc.yaml the stages of exactly these methods; return it.
+
+    A method without a stage gets one (`training`); those of other methods are removed, with their
+    pages, and so is what other stages read of them.
+    """
+    stages = definition["stages"]
+    for method in BLOCKS:
+        if method not in methods:
+            stages.pop(method, None)
+            stages.pop(f"{method}_page", None)
+        elif method not in stages:
+            stages.insert(list(stages).index("evaluate"), method, training(method))
+    for name, stage in stages.items():
+        stage = stage.get("do", stage)
+        _fit(stage["deps"], "artefacts/{}", methods, name == "evaluate")
+        _fit(stage["deps"], "artefacts/{}/${{key}}.safetensors", methods, False)
+        _fit(stage.get("params", []), "{}", methods, name in READ_ALL)
+    return definition
+
+
+def _fit(entries, form, methods, all_of_them):
+    """Take the entries of other methods out of a list, and put missing ones in if it needs all."""
+    for method in BLOCKS:
+        entry = form.format(method)
+        if method not in methods and entry in entries:
+            entries.remove(entry)
+        elif method in methods and all_of_them and entry not in entries:
+            entries.insert(0, entry)
+
+
+def code_of(stage, root):
+    """Return the paths, relative to the project at `root`, of the code that a stage depends on.
+
+    stage: its `cmd` and `params` as in dvc.yaml. What a method's block of params.yaml is made of
+    matters to stages that read the block. A folder stands for its files where all are needed.
+    """
+    program, *arguments = shlex.split(stage["cmd"])[2:]
+    assert program == code.NAME, stage["cmd"]
     name = arguments[0].replace("-", "_")
     files = set(code.files(f"{code.NAME}.__main__", f"{code.NAME}.commands.{name}",
+                           *(f"{code.NAME}.params.methods.{method}" for method in _read(stage)),
                            *([f"{code.NAME}.methods.{arguments[1]}"] if name == "train" else ())))
     if name == "notebook":
         files |= set(code.notebook_files(root / arguments[1]))
     return sorted(Path(os.path.relpath(path, root)).as_posix()
                   for path in _folders(code.PACKAGE, files))
+
+
+def _read(stage):
+    """The methods whose block a stage reads; one that depends on the whole file reads all."""
+    params = stage.get("params", [])
+    whole = any(not isinstance(entry, str) for entry in params)
+    return [method for method in BLOCKS if whole or method in params]
 
 
 def _folders(folder, files):
@@ -43,5 +115,5 @@ def with_dependencies(definition, root):
         stage = stage.get("do", stage)
         if not stage.get("frozen"):
             kept = [path for path in stage["deps"] if not path.startswith("src/")]
-            stage["deps"][:] = [*kept, *code_of(stage["cmd"], root)]
+            stage["deps"][:] = [*kept, *code_of(stage, root)]
     return definition

@@ -7,6 +7,7 @@ import seaborn as sns
 from sklearn.decomposition import PCA
 
 from .files import written_whole
+from .params.methods import BLOCKS
 from .results import (
     METHODS,
     TRANSFER,
@@ -18,8 +19,8 @@ from .results import (
     transfer_runs,
 )
 
-COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e", "#e39aa6", "#8c5a2b",
-                              "#0b5fa5", "#e0a300", "#b5179e"], strict=True))
+COLOURS = {"zero_shot": "#5b6875", "ensemble": "#8f6fb0", "linear_probe": "#3a9a78",
+           **{name: block.colour for name, block in BLOCKS.items()}}
 # Text is drawn as it stands, in figures that notebooks draw themselves too: what stands between two
 # `$` of a name or a sentence is no formula.
 sns.set_theme(style="ticks", context="notebook", font_scale=0.9,

@@ -5,6 +5,7 @@ import pandas as pd
 from .errors import DamagedFile, MissingFile
 from .files import file_sha256, write_text
 from .params import ORIGINAL
+from .params.methods import BLOCKS
 
 COLUMNS = ("suite", "dataset", "backbone", "protocol", "method", "variant", "shots", "seed",
            "subset", "metric", "value", "n_test")
@@ -13,9 +14,9 @@ KEY = COLUMNS[:-2]
 TRANSFER = {"cross_dataset": "mean of the others", "domain": "mean of the shifts"}
 # Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
 DESCRIPTIONS_ALONE = "descriptions alone"
+# How methods are called, in the order in which tables and figures show them.
 METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
-           "linear_probe": "Linear probe", "coop": "CoOp", "kgcoop": "KgCoOp",
-           "prograd": "ProGrad", "dualpt": "DuAl-PT", "dualview": "Dual-view", "aape": "AAPE"}
+           "linear_probe": "Linear probe", **{name: block.title for name, block in BLOCKS.items()}}
 
 
 def table(rows):

@@ -7,7 +7,7 @@ that were tested as `subset`, the source's own among them.
 
 from .datasets.splits import shift_of
 from .evaluation import PROBE, Evaluation
-from .methods import linear_probe
+from .methods import linear_probe, table
 from .params import ORIGINAL, Setting
 from .plans import transferred
 
@@ -73,15 +73,10 @@ def _linear_probe(source, protocol, target, parts):
 
 
 def _learned(source, protocol, method, setting, target, parts):
-    """Add a row for every run, and for every ensemble of the dual-view method's views."""
+    """Add a row for every run, and every variant that the training gives."""
     model = source.trained(method, setting, onto=target)
-    inputs = target.inputs(model)
-    predictions = {setting.variant.label: model.predict(*inputs)}
-    if method == "dualview":
-        ensembles = setting.variant.ensembles(source.params.dualview.ensembles)
-        predictions |= {variant.label: model.predict(*inputs, variant.ensemble_a)
-                        for variant in ensembles}
-    for variant, runs in predictions.items():
+    found = table.predictions(source.params, method, setting, model, target.inputs(model))
+    for variant, runs in found.items():
         for seed, predicted in zip(source.params.seeds, runs, strict=True):
             source.add_elsewhere(protocol, method, variant, setting.shots, seed, target, predicted,
                                  parts)

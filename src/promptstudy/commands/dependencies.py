@@ -1,4 +1,4 @@
-"""Write into dvc.yaml which files of src/ each stage depends on, as found in the code."""
+"""Write into dvc.yaml the stages of the suite's methods, and the files of src/ each depends on."""
 
 from ..params import load_params
 
@@ -8,15 +8,6 @@ def arguments(parser):
 
 
 def run(args):
-    """Rewrite the lists `deps` of dvc.yaml; comments and everything else stay."""
-    from ruamel.yaml import YAML
-
-    from ..files import written_whole
-    from ..pipeline import with_dependencies
-    path = load_params(args.params).root / "dvc.yaml"
-    yaml = YAML()
-    yaml.width = 100
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    definition = with_dependencies(yaml.load(path), path.parent)
-    with written_whole(path) as temporary:
-        yaml.dump(definition, temporary)
+    """Rewrite dvc.yaml; comments, and what is not of methods or below src/, stay."""
+    from ..pipeline import rewrite
+    rewrite(load_params(args.params))

@@ -164,6 +164,19 @@ def restore(task, setting, learned, subset="all", onto=None):
     return model
 
 
+def predictions(params, setting, model, inputs):
+    """Return the predictions [R, N] of the variant and of its ensembles, `{label: [R, N]}`.
+
+    The ensembles of the two views, of the main variants alone, need no training of their own.
+    """
+    block = params.dualview
+    found = {setting.variant.label: model.predict(*inputs)}
+    if setting.variant in (block.few_shot, block.base_to_new):
+        found |= {variant.label: model.predict(*inputs, variant.ensemble_a)
+                  for variant in setting.variant.ensembles(block.ensembles)}
+    return found
+
+
 def _prototypes(task, setting, subset, onto):
     """Return the prototypes [R, C, d] that `proto_ctx` makes contexts of, else None.
 

@@ -1,0 +1,110 @@
+"""What the blocks of all methods have in common."""
+
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from .blocks import Block, Positive
+
+
+class Schedule(Block):
+    """SGD with CoOp's learning-rate schedule, stepped per epoch, as in CoOp's code."""
+
+    epochs: dict[Positive, Positive] = Field(description="number of epochs for each shot count")
+    epochs_on: dict[str, Positive] = Field(
+        {}, description="dataset: its number of epochs instead, for every shot count")
+    max_steps: Positive | None = Field(
+        None, description="where the epochs are more steps than this, there are fewer epochs, but "
+                          "one more than warm up; null: as many as `epochs` says")
+    batch_size: Positive = 32
+    lr: Annotated[float, Field(gt=0)] = 0.002
+    base_to_new_lr: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="learning rate in base-to-new, where a lower one may keep new classes; "
+                          "null: lr")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    warmup_epochs: Annotated[int, Field(ge=0)] = 1
+    warmup_lr: Annotated[float, Field(gt=0)] = 1e-5
+
+
+class ContextParams(Block):
+    """The learnable part of a prompt."""
+
+    n_ctx: Positive = Field(16, description="number of context vectors M")
+    class_specific: bool = Field(False, description="one context per class (CSC) or one for all")
+    position: Literal["end", "middle", "front"] = Field("end", description="of the class name")
+    init: str | None = Field(None, description="M initial words; null: N(0, 0.02^2)")
+
+    @property
+    def label(self):
+        """Short name of the variant, e.g. `M16`, `M16-csc`, `M4-middle-words`."""
+        parts = [f"M{self.n_ctx}", "csc" if self.class_specific else "",
+                 self.position if self.position != "end" else "", "words" if self.init else ""]
+        return "-".join(part for part in parts if part)
+
+
+class Setting(NamedTuple):
+    """One row of a method's plan; its runs, one a seed, are trained together."""
+
+    protocol: str  # few_shot, base_to_new, transfer or retrieval
+    variant: Block  # has a `label`
+    shots: int
+
+    @property
+    def key(self):
+        """Name of the setting in files, e.g. `few_shot/M16/4`."""
+        return f"{self.protocol}/{self.variant.label}/{self.shots}"
+
+
+class MethodParams(Block):
+    """What every method's block has. A subclass adds which variants it trains: `few_shot` (None:
+    not trained few-shot), `base_to_new` and, to be compared with them, `studies`. It also says how
+    the method is called and drawn, which is no setting.
+    """
+
+    title: ClassVar[str]  # in tables and figures
+    arxiv: ClassVar[str]  # number of the preprint, which orders the methods; any other text is last
+    colour: ClassVar[str]  # in figures
+    naming: ClassVar[str] = "rename one"  # how two studies of one name are told apart
+
+    schedule: Schedule
+    studies: list[Block] = []
+    study_protocol: Literal["few_shot", "base_to_new"] = "few_shot"
+    study_datasets: list[str] = Field([], description="on which datasets the studies are trained")
+    study_shots: list[Positive] = Field([], description="with how many shots")
+
+    @property
+    def study_variants(self):
+        """The variants of the studies, as a list."""
+        return list(self.studies)
+
+
+class NamedStudies(MethodParams):
+    """A method whose studies have names: each is what it changes in `study_protocol`'s variant."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_studies(cls, values):
+        """Fill every study up with its name and the values that it does not change."""
+        if not isinstance(values, dict) or not isinstance(values.get("studies"), dict):
+            return values
+        protocol = values.get("study_protocol", cls.model_fields["study_protocol"].default)
+        main = values.get(protocol) or {}
+        studies = {name: {**main, **change, "name": name} if isinstance(change, dict) else change
+                   for name, change in values["studies"].items()}
+        return {**values, "studies": studies}
+
+    @property
+    def study_variants(self):
+        """The variants of the studies, as a list."""
+        return list(self.studies.values())
+
+    @property
+    def base_to_new_labels(self):
+        """Names of all variants with results base to new: the main one, then the studies."""
+        return [variant.label for variant in self._base_to_new_variants]
+
+    @property
+    def _base_to_new_variants(self):
+        studies = self.study_variants if self.study_protocol == "base_to_new" else []
+        return [self.base_to_new, *studies]

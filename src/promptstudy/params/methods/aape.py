@@ -1,0 +1,50 @@
+"""What can be set about AAPE."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ..blocks import Block, Positive, Weight
+from ..method import NamedStudies
+
+
+class AAPEVariant(Block):
+    """One AAPE: which reference prompts, how they are summarised, what learns from the summary."""
+
+    name: str | None = Field(None, description="in the results; null: made from the values")
+    reference: Literal["llm", "human"] = Field(
+        "llm", description="reference prompts: a language model's, or the dataset's `human` ones")
+    k: Positive | None = Field(None, description="number of them for each class; null: all")
+    aggregator: Literal["attention", "mean", "random", "mlp"] = Field(
+        "attention", description="what makes a summary of them")
+    agg_values: Literal["learned", "identity"] = Field(
+        "learned", description="values of the attention; identity: the prompts themselves")
+    heads: Positive = Field(8, description="of the attention")
+    reward: Literal["cos", "nce", "clipscore"] = Field(
+        "cos", description="what the aggregator learns from")
+    mu: Weight = Field(1.0, description="weight of the reward's loss")
+    gen_hidden: Positive | None = Field(
+        None, description="hidden width of the generator; null: that of the features")
+    gen_residual: bool = Field(False, description="does the generator start from the image?")
+    proj: Literal["mlp_residual", "linear"] = Field(
+        "mlp_residual", description="how AAPE and class template become the class's weight")
+    distill: Literal["l2", "cos", "l1"] = Field(
+        "l2", description="distance from AAPE to the summary")
+    distill_stopgrad: bool = Field(True, description="is the summary held fixed in it?")
+    lambda_distill: Weight = Field(1.0, description="its weight; 0: no distillation")
+
+    @property
+    def label(self):
+        """Name of the variant in the results, e.g. `attention`, `attention-k2`."""
+        return self.name or self.aggregator + (f"-k{self.k}" if self.k else "")
+
+
+class AAPEParams(NamedStudies):
+    """AAPE: the main variants, their schedule, and the variants of its studies."""
+
+    title, arxiv, colour = "AAPE", "2410.23698", "#b5179e"
+
+    few_shot: AAPEVariant = AAPEVariant()
+    base_to_new: AAPEVariant = AAPEVariant()
+    retrieval: AAPEVariant = AAPEVariant()
+    studies: dict[str, AAPEVariant] = {}

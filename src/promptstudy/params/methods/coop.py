@@ -1,0 +1,14 @@
+"""What can be set about CoOp."""
+
+from ..method import ContextParams, MethodParams
+
+
+class CoOpParams(MethodParams):
+    """CoOp: its contexts, their schedule, and the contexts that it is compared with."""
+
+    title, arxiv, colour = "CoOp", "2109.01134", "#d1492e"
+    naming = "they must differ in n_ctx, class_specific, position or in having initial words"
+
+    few_shot: ContextParams = ContextParams()
+    base_to_new: ContextParams = ContextParams(n_ctx=4, init="a photo of a")
+    studies: list[ContextParams] = []

@@ -1,0 +1,27 @@
+"""What can be set about ProGrad."""
+
+from pydantic import Field
+
+from ..blocks import Block, Weight
+from ..method import ContextParams, MethodParams
+
+
+class ProGradVariant(Block):
+    """One ProGrad: its context, and how much of a conflicting gradient it gives up."""
+
+    context: ContextParams = ContextParams()
+    weight: Weight = Field(1.0, description="lambda, 1: all of what goes against zero-shot CLIP")
+
+    @property
+    def label(self):
+        """Name of the variant in the results, e.g. `w1-M4-words`."""
+        return f"w{self.weight:g}-{self.context.label}"
+
+
+class ProGradParams(MethodParams):
+    """ProGrad: its variants and their schedule."""
+
+    title, arxiv, colour = "ProGrad", "2205.14865", "#8c5a2b"
+
+    few_shot: ProGradVariant | None = None
+    base_to_new: ProGradVariant = ProGradVariant()
