@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lab llm dependencies
+.PHONY: repro test lab llm stages
 repro: .work/installed .work/pulled
 	@python -m promptstudy repro
 
@@ -20,9 +20,9 @@ lab: .work/trained
 	@test ! -f dvc.lock || python -m promptstudy repro aape
 	@touch $@
 
-# Which code each stage depends on, found in the code and written into dvc.yaml.
-dependencies: .work/installed
-	python -m promptstudy dependencies
+# The stages of params.yaml's methods, and which code each stage depends on, written into dvc.yaml.
+stages: .work/installed
+	python -m promptstudy stages
 
 # A small language model on this machine, for `python -m promptstudy ask` without a key.
 LLM ?= qwen2.5-coder-1.5b-instruct

@@ -22,7 +22,7 @@ def test_dvc_yaml_is_what_make_dependencies_writes():
     for name, stage in STAGES.items():
         listed = [path for path in stage["deps"] if path.startswith("src/")]
         assert listed == pipeline.code_of(stage, PROJECT), \
-            f"the code of stage {name} has changed what it needs; run `make dependencies`"
+            f"the code of stage {name} has changed what it needs; run `make stages`"
 
 
 def stages_that_name(file):

@@ -7,14 +7,16 @@ from safetensors import SafetensorError, safe_open
 from .clip.catalogue import check_backbone
 from .clip.lengths import check_lengths
 from .files import stored_origin
+from .pipeline import check_stages
 
 
 def check(params):
     """Return notes on what is not at hand yet or left out, a list of sentences.
 
-    Raises a `UserError` for the first thing that cannot be used: the backbone, a dataset's files
-    (if `data_root` is set), or class names that are too long.
+    Raises a `UserError` for the first thing that cannot be used: the stages, the backbone, a
+    dataset's files (if `data_root` is set), or class names that are too long.
     """
+    check_stages(params)
     notes = check_backbone(params)
     if params.data_root is None:
         names = {name: _stored_class_names(params, name) for name in params.datasets}

@@ -1,7 +1,7 @@
 """Which files of this package a piece of it depends on: found in the code, so that no list lies.
 
-`dvc.yaml` names these files for every stage (`python -m promptstudy dependencies` writes them, a
-test compares), and what is learned carries their digest, so that it is learned again when one of
+`dvc.yaml` names these files for every stage (`python -m promptstudy stages` writes them, a test
+compares), and what is learned carries their digest, so that it is learned again when one of
 them changes.
 """
 

@@ -1,10 +1,11 @@
 """The stages of dvc.yaml: which methods have some, and what code each of them depends on."""
 
-import os
 import shlex
-from pathlib import Path
+
+import yaml
 
 from . import code
+from .errors import ParamsError
 from .files import written_whole
 from .params.methods import BLOCKS
 
@@ -18,12 +19,12 @@ def rewrite(params):
     """
     from ruamel.yaml import YAML
     path = params.root / "dvc.yaml"
-    yaml = YAML()
-    yaml.width = 100
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    definition = with_methods(yaml.load(path), params.methods)
+    with_comments = YAML()
+    with_comments.width = 100
+    with_comments.indent(mapping=2, sequence=4, offset=2)
+    definition = with_methods(with_comments.load(path), params.methods)
     with written_whole(path) as temporary:
-        yaml.dump(with_dependencies(definition, path.parent), temporary)
+        with_comments.dump(with_dependencies(definition, path.parent), temporary)
 
 
 def training(method):
@@ -70,6 +71,20 @@ def _fit(entries, form, methods, all_of_them):
             entries.insert(0, entry)
 
 
+def check_stages(params):
+    """Raise `ParamsError` if dvc.yaml trains other methods than params.yaml has blocks of."""
+    path = params.root / "dvc.yaml"
+    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else None
+    if stages is None:  # a suite that DVC does not run
+        return
+    faults = [f"  {method}: a stage of it, but no block" if method in stages else
+              f"  {method}: a block of it, but no stage"
+              for method in BLOCKS if (method in stages) != (method in params.methods)]
+    if faults:
+        raise ParamsError("dvc.yaml and params.yaml have different methods; run `make stages`:\n"
+                          + "\n".join(faults))
+
+
 def code_of(stage, root):
     """Return the paths, relative to the project at `root`, of the code that a stage depends on.
 
@@ -84,7 +99,7 @@ def code_of(stage, root):
                            *([f"{code.NAME}.methods.{arguments[1]}"] if name == "train" else ())))
     if name == "notebook":
         files |= set(code.notebook_files(root / arguments[1]))
-    return sorted(Path(os.path.relpath(path, root)).as_posix()
+    return sorted(path.relative_to(code.PACKAGE.parents[1]).as_posix()
                   for path in _folders(code.PACKAGE, files))
 
 

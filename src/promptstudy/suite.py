@@ -12,6 +12,7 @@ import subprocess
 from .errors import ParamsError, UserError
 from .files import write_text
 from .params import load_params
+from .pipeline import rewrite
 from .textfiles import read_text
 
 
@@ -36,6 +37,7 @@ def make_suite(root, name, folder, data_root=None):
     _git("clone", "--quiet", str(root), str(folder))
     _git("-C", str(folder), "switch", "--quiet", "--create", f"suite-{name}")
     write_text(folder / "params.yaml", text)
+    rewrite(load_params(folder / "params.yaml"))
     # the frozen stage's page is all that belongs to every suite
     _git("-C", str(folder), "rm", "--quiet", "-r", "--ignore-unmatch", "dvc.lock", "reports",
          ":!reports/00_pocket_clip.html")

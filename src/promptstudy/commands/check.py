@@ -18,3 +18,5 @@ def run(args):
         print(f"note: {note}")
     schema = json.dumps(Params.model_json_schema(), indent=2) + "\n"
     write_text(params.root / "artefacts" / "params.schema.json", schema)
+    # what other stages wait for: always the same, so that none of them runs again for a new key
+    write_text(params.root / "artefacts" / "checked", "params.yaml can be used\n")
