@@ -11,7 +11,7 @@ from tiny_project import environment
 
 from promptstudy.results import read_results
 
-METHOD = '''"""One vector that is added to the feature of every class: a small example of a method."""
+METHOD = '''"""A small example of a method: one vector is added to the feature of every class."""
 
 import torch
 from torch import nn

@@ -157,9 +157,14 @@ def train_plan(task, method):
                            strict=True))
     tensors = {f"{setting.key}/{name}": tensor for number, setting in enumerate(settings)
                for name, tensor in learned[number].items()}
-    save_tensors(artefact, tensors, record)
+    save_tensors(artefact, tensors, {**record, "computed_by": _computed_by(device)})
     shutil.rmtree(folder)
     return tensors
+
+
+def _computed_by(device):
+    """Return what else the last digits of learned numbers depend on: recorded, never compared."""
+    return {"torch": torch.__version__, "device": device.type, "threads": torch.get_num_threads()}
 
 
 def origin(task, method):
