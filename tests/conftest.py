@@ -109,6 +109,20 @@ queries: ["What does {} look like?", "Where is {} seen?"]
 """
 
 
+PIPELINE = ("test_pipeline", "test_faults", "test_adding_a_method")  # run the tiny suite's pipeline
+
+
+def pytest_collection_modifyitems(items):
+    """Where tests run side by side (`make test`), one worker has the pipeline, which comes first.
+
+    Otherwise each would make it for itself. The others get whole files.
+    """
+    items.sort(key=lambda item: item.path.stem not in PIPELINE)
+    for item in items:
+        group = "pipeline" if item.path.stem in PIPELINE else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def tiny_suite(tmp_path_factory):
     """The folder of a whole suite; read only, except for what runs write into its `artefacts`.
