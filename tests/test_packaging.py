@@ -106,9 +106,15 @@ def test_make_and_conda_install_all_of_it_as_pinned():
                                                       "--editable .[dev]"]
 
 
-def test_the_script_is_there():
+@pytest.mark.parametrize("argument, name", [
+    ("/a/bin/promptstudy", "promptstudy"), ("/a/promptstudy/__main__.py", "python -m promptstudy")])
+def test_help_calls_the_script_as_it_was_called(monkeypatch, capsys, argument, name):
     module, function = ABOUT["scripts"]["promptstudy"].split(":")
-    assert callable(getattr(importlib.import_module(module), function))
+    monkeypatch.setattr(sys, "argv", [argument, "train", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        getattr(importlib.import_module(module), function)()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {name} train [-h]")
 
 
 def test_citation_and_licence():
