@@ -39,7 +39,8 @@ llm: .work/installed .work/llm/$(LLM).txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/pip install --quiet --disable-pip-version-check \
+	  --requirement requirements.txt --editable ".[dev]"
 	@mkdir -p .work && touch $@
 
 # The embedded data (data.dvc) out of the remote inside this repository; no network.

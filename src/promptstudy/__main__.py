@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import sys
 import time
+from pathlib import Path
 
 from . import commands
 from .errors import UserError
@@ -18,7 +19,8 @@ from .lifetime import end_with_dvc, stage_of_dvc
 def main():
     """Parse the command line and run one command; what the user can mend ends in one message."""
     end_with_dvc()
-    parser = argparse.ArgumentParser(prog="python -m promptstudy", description=__doc__)
+    called = "promptstudy" if Path(sys.argv[0]).stem == "promptstudy" else "python -m promptstudy"
+    parser = argparse.ArgumentParser(prog=called, description=__doc__)
     parser.add_argument("--params", help="params.yaml of the suite (default: the project's)")
     known = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for module in pkgutil.iter_modules(commands.__path__):

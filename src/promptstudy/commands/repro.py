@@ -16,15 +16,13 @@ def arguments(parser):
 def run(args):
     """Raise `UserError` if a stage fails."""
     from .. import repro
-    from ..lab import strip_outputs
     from ..lifetime import RAN
-    from . import check
+    from . import check, strip
     params = load_params(args.params)
     check.run(args)
     for path in repro.sweep(params.root):
         print(f"removed {path}, damaged or left behind by a run that was killed")
-    for path in strip_outputs(params.root / "notebooks"):
-        print(f"took the outputs out of {path.name}; its code and text are as they were")
+    strip.run(args)
     why = repro.reasons(params.root)
     (params.root / RAN).unlink(missing_ok=True)
     repro.run(params.root, args.dvc_arguments)

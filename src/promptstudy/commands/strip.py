@@ -1,0 +1,14 @@
+"""Take outputs and traces of editors out of the notebooks, as `make repro` and Git's hook do."""
+
+from ..params import load_params
+
+
+def arguments(parser):
+    """Declare what the command takes: nothing."""
+
+
+def run(args):
+    """Say which notebooks this has changed."""
+    from ..lab import strip_outputs
+    for path in strip_outputs(load_params(args.params).root / "notebooks"):
+        print(f"took the outputs out of {path.name}; its code and text are as they were")
