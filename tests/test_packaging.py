@@ -72,7 +72,7 @@ def test_everything_imported_is_asked_for(folder):
 
 
 COMMANDS = {name: (f"promptstudy.commands.{name}",) for name in (
-    "check", "suite", "doctor", "fetch", "packs", "shifted", "linear_probe", "captions")}
+    "check", "doctor", "fetch", "packs", "shifted", "linear_probe", "captions")}
 COMMANDS |= {"train": ("promptstudy.commands.train", *code.METHODS),
              "evaluate": ("promptstudy.evaluation", "promptstudy.transfer")}
 
@@ -85,7 +85,8 @@ def test_data_training_and_evaluation_need_no_extra(modules):
 @pytest.mark.parametrize("module, extra", [
     ("commands.notebook", "notebooks"), ("commands.report", "notebooks"),
     ("commands.strip", "notebooks"), ("plots", "notebooks"), ("commands.repro", "pipeline"),
-    ("commands.dependencies", "pipeline"), ("commands.ask", "llm"), ("commands.llm", "llm"),
+    ("commands.stages", "pipeline"), ("commands.suite", "pipeline"),
+    ("commands.ask", "llm"), ("commands.llm", "llm"),
     ("pocket.model", "pocket"), ("pocket.teacher", "pocket"), ("pocket.vocabulary", "pocket")])
 def test_other_commands_need_their_extra(module, extra):
     needed = imported_by(f"promptstudy.{module}")

@@ -6,25 +6,9 @@ import yaml
 
 from . import code
 from .errors import ParamsError
-from .files import written_whole
 from .params.methods import BLOCKS
 
 READ_ALL = ("evaluate", "figures", "report")  # stages that read the blocks of all methods
-
-
-def rewrite(params):
-    """Write into the suite's dvc.yaml the stages of its methods and the code each depends on.
-
-    Comments stay, and so does what is neither of methods nor below src/.
-    """
-    from ruamel.yaml import YAML
-    path = params.root / "dvc.yaml"
-    with_comments = YAML()
-    with_comments.width = 100
-    with_comments.indent(mapping=2, sequence=4, offset=2)
-    definition = with_methods(with_comments.load(path), params.methods)
-    with written_whole(path) as temporary:
-        with_comments.dump(with_dependencies(definition, path.parent), temporary)
 
 
 def training(method):

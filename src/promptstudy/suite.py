@@ -12,7 +12,7 @@ import subprocess
 from .errors import ParamsError, UserError
 from .files import write_text
 from .params import load_params
-from .pipeline import rewrite
+from .stages import rewrite
 from .textfiles import read_text
 
 

@@ -9,5 +9,5 @@ def arguments(parser):
 
 def run(args):
     """Rewrite dvc.yaml; comments, and what is not of methods or below src/, stay."""
-    from ..pipeline import rewrite
+    from ..stages import rewrite
     rewrite(load_params(args.params))

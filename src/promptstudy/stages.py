@@ -1,0 +1,20 @@
+"""Writing dvc.yaml: the stages of a suite's methods, and the code that each stage depends on."""
+
+from ruamel.yaml import YAML
+
+from .files import written_whole
+from .pipeline import with_dependencies, with_methods
+
+
+def rewrite(params):
+    """Write into the suite's dvc.yaml the stages of its methods and the code each depends on.
+
+    Comments stay, and so does what is neither of methods nor below src/.
+    """
+    path = params.root / "dvc.yaml"
+    with_comments = YAML()
+    with_comments.width = 100
+    with_comments.indent(mapping=2, sequence=4, offset=2)
+    definition = with_methods(with_comments.load(path), params.methods)
+    with written_whole(path) as temporary:
+        with_comments.dump(with_dependencies(definition, path.parent), temporary)
