@@ -14,9 +14,10 @@ from matplotlib.text import Text
 from test_published import numbers, paper_params, paper_results  # noqa: F401 -- fixtures
 from test_results import made_up, suite  # noqa: F401 -- the fixture
 
-from promptstudy import plots
 from promptstudy.notebooks import notebook_html, run_notebook
 from promptstudy.params import load_params
+from promptstudy.plots import accuracy, cases, inside
+from promptstudy.plots.style import save
 from promptstudy.published import page as published_page
 from promptstudy.published.comparison import Comparison, compare
 from promptstudy.report import write_report
@@ -118,7 +119,7 @@ def test_what_notebooks_print_show_and_draw_is_text(tmp_path):
     """With a real kernel, whose displays are pandas' and whose pictures are matplotlib's."""
     cells = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in (
         ("names = []", ["parameters"]),
-        ("import matplotlib.pyplot as plt, pandas as pd\nfrom promptstudy import plots", []),
+        ("import matplotlib.pyplot as plt, pandas as pd\nimport promptstudy.plots.style", []),
         ("print(*names)", []),
         ("names", []),
         ("{name: name for name in names}", []),
@@ -162,6 +163,9 @@ def example():
     return {"path": f"{FORMULA}/{PRICES}.png", "truth": FORMULA, "before": ranked, "after": ranked}
 
 
+DRAWING = {name: found for module in (accuracy, cases, inside)
+           for name, found in inspect.getmembers(module, inspect.isfunction)
+           if found.__module__ == module.__name__ and not name.startswith("_")}
 N = len(NAMES)
 FIGURES = {  # name: how to draw it from hostile results, and what it has to show
     "few_shot": (lambda frame, main, params: (main,), [FORMULA, PRICES]),
@@ -194,17 +198,15 @@ FIGURES = {  # name: how to draw it from hostile results, and what it has to sho
 
 
 def test_every_function_that_draws_is_tried():
-    public = {name for name, found in inspect.getmembers(plots, inspect.isfunction)
-              if found.__module__ == plots.__name__ and not name.startswith("_")}
-    assert public - {"save"} == set(FIGURES)
+    assert set(DRAWING) == set(FIGURES)
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_show_text_as_it_stands(suite, tmp_path, name):  # noqa: F811
     frame = frame_of(suite)
     arguments, expected = FIGURES[name]
-    figure = getattr(plots, name)(*arguments(frame, main_rows(frame, suite), suite))
-    plots.save(figure, tmp_path / "figure.png")
+    figure = DRAWING[name](*arguments(frame, main_rows(frame, suite), suite))
+    save(figure, tmp_path / "figure.png")
     texts = [text for text in figure.findobj(Text) if text.get_text()]
     assert set(expected) <= {text.get_text() for text in texts}
     assert not [text for text in texts if text.get_parse_math()]
@@ -223,7 +225,7 @@ def test_figures_that_notebooks_draw_themselves_show_text_as_it_stands(tmp_path)
     axis.set(title=FORMULA, xlabel=PRICES)
     axis.bar_label(axis.bar([1, 2], [1, 2]), [FORMULA, PRICES])
     axis.legend()
-    plots.save(figure, tmp_path / "figure.png")
+    save(figure, tmp_path / "figure.png")
     labels = [label.get_text() for label in axis.get_xticklabels(which="both") if label.get_text()]
     assert labels == [FORMULA, "2", "4"]
     plt.close(figure)

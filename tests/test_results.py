@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from conftest import changed
 
-from promptstudy import plots
 from promptstudy.claims import _domain, claims
 from promptstudy.params import ContextParams, load_params
+from promptstudy.plots import accuracy
+from promptstudy.plots.style import save
 from promptstudy.report import write_report
 from promptstudy.results import (
     COLUMNS,
@@ -375,29 +376,29 @@ def test_index_shows_tables_claims_figures_and_pages(suite):
 
 def test_figures_show_every_dataset_and_method(suite):
     frame = made_up(suite)
-    few_shot = plots.few_shot(main_rows(frame, suite))
+    few_shot = accuracy.few_shot(main_rows(frame, suite))
     assert [axis.get_title() for axis in few_shot.axes if axis.get_visible()] == [
         "mean over datasets", "figures", "shapes"]
     main = main_rows(frame, suite)
-    bars = plots.base_to_new(main).axes[0].patches
+    bars = accuracy.base_to_new(main).axes[0].patches
     assert len(bars) == 8 * 3  # base, new, H of all methods but the linear probe
-    panels = plots.base_to_new_studies(frame, "dualview", suite.dualview.base_to_new_labels).axes
+    panels = accuracy.base_to_new_studies(frame, "dualview", suite.dualview.base_to_new_labels).axes
     assert [axis.get_title() for axis in panels] == ["shapes"]  # no mean of one dataset
-    panels = plots.trade_off(frame, main, suite.dualview.lambda_curve).axes
+    panels = accuracy.trade_off(frame, main, suite.dualview.lambda_curve).axes
     assert [axis.get_title() for axis in panels if axis.get_visible()] == ["shapes"]
     curve, *others = panels[0].lines
     assert [line.get_label() for line in others] == [
         "Zero-shot CLIP", "Prompt ensemble", "CoOp", "KgCoOp", "ProGrad", "DuAl-PT", "AAPE"]
     assert curve.get_xydata().tolist() == [[72.5, 40.5], [69.5, 49.5]]  # weights 0 and 1
-    studies = plots.studies(frame, "coop", ["M4", "M4-csc", "M4-middle"])
+    studies = accuracy.studies(frame, "coop", ["M4", "M4-csc", "M4-middle"])
     assert [axis.get_title() for axis in studies.axes] == ["shapes"]
-    studies = plots.studies(frame, "dualpt", ["N2-M4", *PARTS])
+    studies = accuracy.studies(frame, "dualpt", ["N2-M4", *PARTS])
     assert [axis.get_title() for axis in studies.axes] == ["shapes"]
-    panels = plots.base_to_new_studies(frame, "aape", suite.aape.base_to_new_labels).axes
+    panels = accuracy.base_to_new_studies(frame, "aape", suite.aape.base_to_new_labels).axes
     assert [axis.get_title() for axis in panels] == ["shapes"]
     base, new, _ = (container.lines[0].get_xdata() for container in panels[0].containers)
     assert list(base) == [65, *[70] * 5] and list(new) == [45, *(n - 10 for n in AAPE.values())]
-    gains = plots.typicality(frame).axes[0].containers[0].lines[0].get_ydata()
+    gains = accuracy.typicality(frame).axes[0].containers[0].lines[0].get_ydata()
     assert list(gains) == [10, 5, 0, -5]
 
 
@@ -406,7 +407,7 @@ def test_figures_show_every_dataset_and_method(suite):
     ("domain", ["shapes", "original", "lines", "photos", "mean of the shifts"], 8)])
 def test_figures_of_transfer_show_every_place_and_method(suite, protocol, places, methods):
     frame = main_rows(made_up(suite), suite)
-    axis = plots.transfer(frame, protocol).axes[0]
+    axis = accuracy.transfer(frame, protocol).axes[0]
     assert [label.get_text() for label in axis.get_xticklabels()] == places
     assert len(axis.patches) == methods * len(places)  # all but zero-shot CLIP, which are lines
     heights = transfer_runs(frame, protocol).loc["zero_shot"].iloc[0]
@@ -418,7 +419,7 @@ def test_figures_of_transfer_show_every_place_and_method(suite, protocol, places
 
 def test_saved_figures_are_equal_for_equal_data(suite, tmp_path):
     for name in ("one.png", "two.png"):
-        plots.save(plots.base_to_new(main_rows(made_up(suite), suite)), tmp_path / name)
+        save(accuracy.base_to_new(main_rows(made_up(suite), suite)), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
