@@ -47,7 +47,7 @@ PAGES = {"features", "describe", "coop_page", "dualpt_page", "dualview_page", "a
     ("src/promptstudy/training.py",
      TRAINED | {"captions", "evaluate"} | PAGES & {f"{name}_page" for name in TRAINED}),
     ("src/promptstudy/results.py", PAGES | {"report"}),
-    ("src/promptstudy/claims.py", {"figures", "report"}),
+    ("src/promptstudy/claims/coop.py", {"figures", "report"}),
     ("src/promptstudy/notebooks.py", PAGES),
     ("src/promptstudy/pages/style.css", PAGES | {"report"}),
     ("src/promptstudy/files.py", set(STAGES)),

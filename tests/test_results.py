@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from conftest import changed
 
-from promptstudy.claims import _domain, claims
+from promptstudy.claims.table import claims
+from promptstudy.claims.transfer import domain
 from promptstudy.params import ContextParams, load_params
 from promptstudy.plots import accuracy
 from promptstudy.plots.style import save
@@ -313,9 +314,9 @@ def test_a_shorter_context_is_compared_with_the_few_shot_one(suite):
     frame = pd.concat([frame, frame[ours].assign(variant="M16", value=frame["value"] - 5)])
     params = changed(suite, coop=suite.coop.model_copy(update={"few_shot": ContextParams()}))
     claim = "CoOp with a shorter context is more robust to shifts"
-    found = list(_domain(frame, params))[-1]
+    found = list(domain(frame, params))[-1]
     assert found == (claim, "mean of the shifts: M=4 25.0 ± 0.5, M=16 20.0 ± 0.5", "holds")
-    assert claim not in [found[0] for found in _domain(frame, suite)]  # M = 4 is all there is
+    assert claim not in [found[0] for found in domain(frame, suite)]  # M = 4 is all there is
 
 
 def test_transfer_runs_have_the_source_first_and_the_mean_of_the_others_last(suite):
