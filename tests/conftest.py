@@ -16,6 +16,7 @@ from open_clip.transform import PreprocessCfg
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_project import make_project
+from torch.nn import functional as F
 
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.text import TextEncoder
@@ -231,6 +232,11 @@ def picture(name, rng):
                   "plain": np.zeros((40, 48), bool)}[word]
     canvas = np.where(inside[..., None], colours.get(word, (240, 240, 240)), (90, 90, 90))
     return (canvas + rng.normal(0, 12, (40, 48, 3))).clip(0, 255).astype(np.uint8)
+
+
+def cosine_error(a, b):
+    """Return the largest 1 - cosine between rows of `a` and `b`."""
+    return (1 - F.cosine_similarity(a.double(), b.double(), dim=-1)).max().item()
 
 
 @pytest.fixture(scope="session")
