@@ -142,6 +142,18 @@ def own_suite(tiny_suite, tmp_path):
                                                               "descriptions")))
 
 
+@pytest.fixture
+def suite(own_suite):
+    """Params of a suite with study variants, for which `made_up_results` has results."""
+    params_file = own_suite / "params.yaml"
+    params_file.write_text(params_file.read_text().replace("kgcoop:", """\
+  studies: [{n_ctx: 4, class_specific: true}, {n_ctx: 4, position: middle}]
+  study_datasets: [shapes]
+  study_shots: [1, 2]
+kgcoop:"""))
+    return load_params(params_file)
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_suite):
     """The tiny suite's frozen CLIP."""
