@@ -14,11 +14,11 @@ VIEWS_A_PASS = 512  # through the image tower on a GPU
 
 
 class Crops:
-    """What the tower sees of each image: it and V views, uint8 [1 + V, 3, H, W].
+    """What the tower sees of each image: the image and V views of it, uint8 [1 + V, 3, H, W].
 
-    entries: (item, V) of every image; with `shift` it is of a shifted version. A data set for
-    torch's `DataLoader`, whose processes decode while the tower works, each at most two images
-    ahead, however many views an image has.
+    entries: (item, V) of every image; with `shift`, a shifted version takes the image's place. A
+    data set for torch's `DataLoader`, whose processes decode while the tower works, each at most
+    two images ahead, however many views an image has.
     """
 
     def __init__(self, entries, folder, digests, backbone, shift=None):

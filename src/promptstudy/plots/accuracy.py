@@ -22,7 +22,7 @@ def few_shot(frame):
     """Accuracy against shots, a panel for the mean over datasets and for every dataset.
 
     Error bars are the standard deviation over seeds; methods without training are dashed lines.
-    Every method needs to be there with one variant (see `results.main_rows`).
+    Every method must be present with exactly one variant (see `results.main_rows`).
     """
     rows = frame[frame["protocol"] == "few_shot"]
     summary = over_seeds(pd.concat([average_over_datasets(rows), rows]))
@@ -54,7 +54,7 @@ def few_shot(frame):
 def base_to_new(frame):
     """Base and new accuracy of every method, a panel for the mean and for every dataset.
 
-    Every method needs to be there with one variant (see `results.main_rows`).
+    Every method must be present with exactly one variant (see `results.main_rows`).
     """
     summary = base_to_new_table(frame).reset_index()
     runs = over_seeds(frame[frame["protocol"] == "base_to_new"])
@@ -87,7 +87,7 @@ def transfer(frame, protocol):
     """Accuracy of every method on each kind of test images of `cross_dataset` or `domain`.
 
     Error bars are the standard deviation over seeds, dashed lines zero-shot CLIP. Every method
-    needs to be there with one variant (see `results.main_rows`).
+    must be present with exactly one variant (see `results.main_rows`).
     """
     runs = transfer_runs(frame, protocol)
     means, deviations = runs.groupby("method").mean(), runs.groupby("method").std(ddof=0)
@@ -160,7 +160,7 @@ def trade_off(frame, main, curve):
     """New against base accuracy of every method, and of the dual-view variants as a curve.
 
     main: the rows of every method's main variant; curve: {variant: lambda_mi}, in the order in
-    which a line joins them, over the datasets that have them all.
+    which a line joins them. Only datasets that have all of these variants are shown.
     """
     rows = complete_rows(frame, "dualview", "base_to_new", curve)
     datasets = _with_average(rows)
@@ -185,7 +185,7 @@ def trade_off(frame, main, curve):
 
 
 def typicality(frame):
-    """What each method gains on zero-shot CLIP in every quarter of the test images by typicality.
+    """What each method gains over zero-shot CLIP in every quarter of the test images by typicality.
 
     A panel for the mean over datasets and for every dataset; quarter 1 is the least typical.
     """
@@ -211,11 +211,11 @@ def typicality(frame):
 
 
 def _with_average(frame):
-    """The datasets of a table, behind `average` if they are several."""
+    """Return the datasets of a table, after `average` if there are several."""
     datasets = list(dict.fromkeys(frame["dataset"]))
     return datasets if len(datasets) == 1 else ["average", *datasets]
 
 
 def _width(width, panels):
-    """The width of a panel, more where they are few: a small figure would be shown too large."""
+    """Return a panel's width, larger where panels are few: a small figure is shown too large."""
     return max(width, 8.8 / len(panels))

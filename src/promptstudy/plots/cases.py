@@ -23,8 +23,8 @@ def picture_grid(pictures):
 def attention_maps(maps, titles, pictures=None):
     """Draw where each prompt looks: a row an image, a column a prompt.
 
-    maps: [images, N, h, w], the weight of every place, shown the redder the more it is; titles: one
-    an image; pictures: [H, W, 3] arrays that the maps are laid over, or None.
+    maps: [images, N, h, w], the weight of every place (the redder, the larger); titles: one an
+    image; pictures: [H, W, 3] arrays that the maps are laid over, or None.
     """
     count, n_prompts, height, width = maps.shape
     columns = n_prompts + (pictures is not None)

@@ -1,4 +1,4 @@
-"""What all figures share: the theme, set by importing this, methods' colours, panels, saving."""
+"""What all figures share: the theme (set on import), methods' colours, panels, saving."""
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -8,8 +8,8 @@ from ..results import METHODS
 
 COLOURS = dict(zip(METHODS, ["#5b6875", "#8f6fb0", "#3a9a78", "#d1492e", "#e39aa6", "#8c5a2b",
                               "#0b5fa5", "#e0a300", "#b5179e"], strict=True))
-# Text is drawn as it stands, in figures that notebooks draw themselves too: what stands between two
-# `$` of a name or a sentence is no formula.
+# Text is drawn as it is written, also in figures that notebooks draw themselves: what stands
+# between two `$` in a name or a sentence is not a formula.
 sns.set_theme(style="ticks", context="notebook", font_scale=0.9,
               rc={"axes.grid": True, "grid.color": "#e6eaee", "axes.spines.top": False,
                   "axes.spines.right": False, "figure.dpi": 110, "savefig.dpi": 150,
