@@ -21,11 +21,12 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from promptstudy import features
+from promptstudy.batches import Crops, encode_batch, on_gpu
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.image_features import tower_input
 from promptstudy.datasets.images import check_images
 from promptstudy.datasets.splits import image_folder, load_dataset
+from promptstudy.features import extract
 from promptstudy.params import DatasetParams, load_params
 
 GPU = torch.cuda.is_available()
@@ -71,8 +72,8 @@ def measure(name):
         params = params.model_copy(update={"data_root": folder, "features": settings,
                                            "datasets": {"drawn": DatasetParams(images="drawn")}})
         dataset, images = load_dataset(params, "drawn"), image_folder(params, "drawn")
-        crops = features.Crops([(item, settings.views) for item in dataset.train], images,
-                               check_images(dataset, images), backbone)
+        crops = Crops([(item, settings.views) for item in dataset.train], images,
+                      check_images(dataset, images), backbone)
 
         def decode():
             for _ in DataLoader(crops, batch_size=None, num_workers=os.cpu_count()):
@@ -80,16 +81,16 @@ def measure(name):
 
         def encode(count=IMAGES):
             for _ in range(count // BATCH):
-                features._encode_batch(backbone.model, batch, settings, to_input, GPU)
+                encode_batch(backbone.model, batch, settings, to_input, GPU)
 
-        with features._on_gpu(backbone.model.visual) as device:
+        with on_gpu(backbone.model.visual) as device:
             to_input = tower_input(backbone.model, device)
             batch = torch.stack(list(islice(crops, BATCH))).to(device)
             encode(BATCH)  # warms up
             encoding = rate(encode)
         decoding = rate(decode)
-        whole = rate(lambda: features.extract(params, "drawn", backbone,
-                                              Path(tempfile.mkdtemp(dir=folder))))
+        whole = rate(lambda: extract(params, "drawn", backbone,
+                                     Path(tempfile.mkdtemp(dir=folder))))
     both = 1 / (1 / decoding + 1 / encoding)
     return {"backbone": backbone.name, "views": settings.views, "device": DEVICE,
             "decode": round(decoding, 1), "encode": round(encoding, 1),

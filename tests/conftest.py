@@ -16,6 +16,7 @@ from open_clip.transform import PreprocessCfg
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_project import make_project
+from torch.nn import functional as F
 
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.text import TextEncoder
@@ -155,6 +156,18 @@ def own_suite(tiny_suite, tmp_path):
                                                               "descriptions")))
 
 
+@pytest.fixture
+def suite(own_suite):
+    """Params of a suite with study variants, for which `made_up_results` has results."""
+    params_file = own_suite / "params.yaml"
+    params_file.write_text(params_file.read_text().replace("kgcoop:", """\
+  studies: [{n_ctx: 4, class_specific: true}, {n_ctx: 4, position: middle}]
+  study_datasets: [shapes]
+  study_shots: [1, 2]
+kgcoop:"""))
+    return load_params(params_file)
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tiny_suite):
     """The tiny suite's frozen CLIP."""
@@ -245,6 +258,11 @@ def picture(name, rng):
                   "plain": np.zeros((40, 48), bool)}[word]
     canvas = np.where(inside[..., None], colours.get(word, (240, 240, 240)), (90, 90, 90))
     return (canvas + rng.normal(0, 12, (40, 48, 3))).clip(0, 255).astype(np.uint8)
+
+
+def cosine_error(a, b):
+    """Return the largest 1 - cosine between rows of `a` and `b`."""
+    return (1 - F.cosine_similarity(a.double(), b.double(), dim=-1)).max().item()
 
 
 @pytest.fixture(scope="session")

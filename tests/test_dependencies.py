@@ -36,7 +36,10 @@ PAGES = {"features", "describe", "coop_page", "dualpt_page", "dualview_page", "a
 
 
 @pytest.mark.parametrize("file, stages", [
-    ("src/promptstudy/plots.py", PAGES),
+    ("src/promptstudy/plots/style.py", PAGES),
+    ("src/promptstudy/plots/accuracy.py", {"figures"}),
+    ("src/promptstudy/plots/inside.py", {"features", "coop_page", "dualpt_page", "dualview_page"}),
+    ("src/promptstudy/plots/cases.py", {"describe", "dualpt_page", "aape_page", "evaluate"}),
     ("src/promptstudy/methods/coop.py",
      {"coop", "kgcoop", "prograd", "dualview", "coop_page", "dualview_page", "evaluate"}),
     ("src/promptstudy/methods/dualpt.py", {"dualpt", "dualpt_page", "evaluate"}),
@@ -44,7 +47,7 @@ PAGES = {"features", "describe", "coop_page", "dualpt_page", "dualview_page", "a
     ("src/promptstudy/training.py",
      TRAINED | {"captions", "evaluate"} | PAGES & {f"{name}_page" for name in TRAINED}),
     ("src/promptstudy/results.py", PAGES | {"report"}),
-    ("src/promptstudy/claims.py", {"figures", "report"}),
+    ("src/promptstudy/claims/coop.py", {"figures", "report"}),
     ("src/promptstudy/notebooks.py", PAGES),
     ("src/promptstudy/pages/style.css", PAGES | {"report"}),
     ("src/promptstudy/files.py", set(STAGES)),
@@ -129,6 +132,6 @@ def test_learned_tensors_depend_on_the_code_of_their_training_alone():
     names = {path.relative_to(code.PACKAGE).as_posix()
              for path in code.files("promptstudy.commands.train", "promptstudy.methods.coop")}
     assert {"methods/coop.py", "training.py", "clip/text.py", "task.py"} <= names
-    assert not {"plots.py", "evaluation.py", "scores.py", "methods/dualpt.py", "results.py",
+    assert not {"plots/style.py", "evaluation.py", "scores.py", "methods/dualpt.py", "results.py",
                 "llm/ask.py", "report.py"} & names
     assert len({code.training_sha256(name) for name in TRAINED}) == len(TRAINED)

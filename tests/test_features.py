@@ -1,19 +1,16 @@
 """Feature packs and their extraction: precision, damage, other origins, interruption."""
 
-import pickle
 import signal
 import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
-from conftest import RESNET, TIMM, VIT, changed, draw_pictures, make_clip, picture, save_clip
-from PIL import Image
-from torch.nn import functional as F
+from conftest import VIT, changed, cosine_error, draw_pictures, save_clip
 from torchvision.transforms.functional import pil_to_tensor
 
+from promptstudy import batches
 from promptstudy import features as module
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.image_features import (
@@ -26,13 +23,12 @@ from promptstudy.datasets import draws
 from promptstudy.datasets.images import image_seed, load_image
 from promptstudy.datasets.packs import FeaturePack, compact, expand
 from promptstudy.datasets.shifts import shifted
-from promptstudy.datasets.splits import Item
 from promptstudy.datasets.subsets import few_shot_draw
 from promptstudy.errors import DamagedFile, DatasetError
 from promptstudy.features import build_packs, extract, features, pack_path
 from promptstudy.files import file_sha256, load_tensors, save_tensors
 from promptstudy.methods import linear_probe
-from promptstudy.params import DatasetParams, FeatureParams, TargetParams, load_params
+from promptstudy.params import DatasetParams, TargetParams, load_params
 
 
 def load(root):
@@ -49,10 +45,6 @@ def pack(tiny_suite, tiny_backbone, tmp_path):
 def small_shards(monkeypatch):
     """Extraction that is written in seven shards (of 24, 12 and 12 images)."""
     monkeypatch.setattr(module, "SHARD", 10)
-
-
-def cosine_error(a, b):
-    return (1 - F.cosine_similarity(a.double(), b.double(), dim=-1)).max().item()
 
 
 # precision
@@ -142,7 +134,7 @@ def test_only_a_few_images_are_in_memory_at_once(tiny_suite, tiny_backbone, tmp_
     """
     params, decoded, encoded, ahead = load(tiny_suite), tmp_path / "decoded", [], []
     params = changed(params, features=params.features.model_copy(update={"batch_size": 3}))
-    load_one, encode = module.load_image, module._encode_batch
+    load_one, encode = batches.load_image, module.encode_batch
 
     def counting_load(path):  # in another process, so it is counted in a file
         with decoded.open("ab") as file:
@@ -154,41 +146,12 @@ def test_only_a_few_images_are_in_memory_at_once(tiny_suite, tiny_backbone, tmp_
         encoded.append(len(images))
         return encode(model, images, *arguments)
 
-    monkeypatch.setattr(module, "load_image", counting_load)
-    monkeypatch.setattr(module, "_encode_batch", counting_encode)
+    monkeypatch.setattr(batches, "load_image", counting_load)
+    monkeypatch.setattr(module, "encode_batch", counting_encode)
     monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
     extract(params, "figures", tiny_backbone, tmp_path / "cache")
     assert sum(encoded) == decoded.stat().st_size == 48
     assert max(encoded) == 3 and max(ahead) <= 3 + 2 * 2
-
-
-def test_decoding_processes_can_be_started_in_any_way(tiny_suite, tiny_backbone):
-    """Where processes are not forked, what they work with is pickled."""
-    folder = tiny_suite / "images" / "shapes"
-    item = Item("plain/000.png", 0, "plain")
-    crops = module.Crops([(item, 2)], folder, {item.path: "1f" * 32}, tiny_backbone)
-    assert torch.equal(pickle.loads(pickle.dumps(crops))[0], crops[0])
-    assert crops[0].shape == (3, 3, 32, 32) and crops[0].dtype == torch.uint8
-
-
-@pytest.mark.parametrize("vit_local, vision", [("last", VIT), ("vv", VIT), ("last", RESNET),
-                                               ("last", TIMM)], ids=str)
-def test_a_gpus_bfloat16_and_larger_passes_give_nearly_the_same(vit_local, vision, monkeypatch):
-    model, _ = make_clip(vision)
-    model.train()(torch.randn(8, 3, *[vision["image_size"]] * 2))  # sensible running statistics
-    model.eval().requires_grad_(False)
-    rng, crop = np.random.default_rng(0), training_crop(model)
-    images = torch.stack([torch.stack([pil_to_tensor(crop(image, seed)) for seed in range(4)])
-                          for image in (Image.fromarray(picture("red disc", rng)),
-                                        Image.fromarray(picture("striped", rng)))])
-    settings = FeatureParams(vit_local=vit_local, local_grid=2)
-    monkeypatch.setattr(module, "VIEWS_A_PASS", 4)
-    slow, fast = (module._encode_batch(model, images, settings, tower_input(model, "cpu"), gpu)
-                  for gpu in (False, True))
-    for name, shape in (("features", (2, 16)), ("views", (2, 3, 16)), ("local", (2, 4, 16))):
-        assert fast[name].shape == slow[name].shape == shape
-        assert fast[name].dtype == torch.float32 and not torch.equal(fast[name], slow[name])
-        assert cosine_error(fast[name], slow[name]) < module.TOLERANCE
 
 
 def test_features_that_are_not_finite_are_refused(own_suite, tmp_path):
@@ -408,7 +371,7 @@ def test_interrupted_extraction_goes_on(tiny_suite, tiny_backbone, tmp_path, mon
     extract(params, "figures", tiny_backbone, expected.parent)
     assert [path.name for path in expected.parent.iterdir()] == [expected.name]
 
-    encode, calls = module._encode_batch, []
+    encode, calls = module.encode_batch, []
 
     def fragile(*arguments):
         calls.append(None)
@@ -416,7 +379,7 @@ def test_interrupted_extraction_goes_on(tiny_suite, tiny_backbone, tmp_path, mon
             raise Interrupted
         return encode(*arguments)
 
-    monkeypatch.setattr(module, "_encode_batch", fragile)
+    monkeypatch.setattr(module, "encode_batch", fragile)
     with pytest.raises(Interrupted):
         extract(params, "figures", tiny_backbone, tmp_path / "cut")
     shards = tmp_path / "cut" / "figures"
@@ -445,12 +408,13 @@ def test_shards_of_other_settings_are_not_used(tiny_suite, tiny_backbone, tmp_pa
 SLOW = """
 import sys, time
 from pathlib import Path
+from promptstudy import batches
 from promptstudy import features as module
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.params import load_params
 root, cache = map(Path, sys.argv[1:])
-module.SHARD, encode = 10, module._encode_batch
-module._encode_batch = lambda *arguments: time.sleep(1) or encode(*arguments)
+module.SHARD, encode = 10, module.encode_batch
+module.encode_batch = lambda *arguments: time.sleep(1) or encode(*arguments)
 params = load_params(root / "params.yaml")
 backbone = load_backbone(params.backbone.name, root=root)
 module.extract(params, "figures", backbone, cache)
@@ -469,8 +433,8 @@ def test_killed_extraction_goes_on(tiny_suite, tiny_backbone, tmp_path, monkeypa
     process.wait()
     finished = len(list(first.parent.glob("[!.]*.safetensors")))
     assert 1 <= finished < 7
-    encode, calls = module._encode_batch, []
-    monkeypatch.setattr(module, "_encode_batch",
+    encode, calls = module.encode_batch, []
+    monkeypatch.setattr(module, "encode_batch",
                         lambda *arguments: calls.append(None) or encode(*arguments))
     extract(params, "figures", tiny_backbone, tmp_path / "cut")
     assert len(calls) == 7 - finished

@@ -7,6 +7,8 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from bs4 import BeautifulSoup
+from hostile import HOSTILE, NAMES
 
 from promptstudy.errors import NotebookError
 from promptstudy.notebooks import notebook_html, run_notebook
@@ -105,3 +107,44 @@ def test_page_is_equal_for_equal_results_and_draws_equations_itself(tmp_path):
     notebook.cells[1].outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)
                                  for text in ("ke", "pt")]  # as a busy kernel may send it
     assert notebook_html(notebook, "n") == page
+
+
+def test_a_notebook_s_title_and_note_are_text():
+    for text in HOSTILE:
+        cells = [nbformat.v4.new_markdown_cell("no heading")]
+        page = notebook_html(nbformat.v4.new_notebook(cells=cells), text, note=f"note {text}")
+        found = BeautifulSoup(page, "html.parser")
+        assert found.title.text == text and found.find(class_="note").text == f"note {text}"
+        assert not found.find_all(["script", "img", "b"])
+        cells[0].source = f"# {text}"  # whose own HTML stays HTML, but not in the title
+        page = notebook_html(nbformat.v4.new_notebook(cells=cells), "name")
+        assert BeautifulSoup(page, "html.parser").title.text == text
+
+
+def test_what_notebooks_print_show_and_draw_is_text(tmp_path):
+    """With a real kernel, whose displays are pandas' and whose pictures are matplotlib's."""
+    cells = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in (
+        ("names = []", ["parameters"]),
+        ("import matplotlib.pyplot as plt, pandas as pd\nimport promptstudy.plots.style", []),
+        ("print(*names)", []),
+        ("names", []),
+        ("{name: name for name in names}", []),
+        ("pd.Series(names, index=names)", []),
+        ("pd.DataFrame({'class': names}, index=pd.Index(names, name=names[0]))", []),
+        ("pd.DataFrame([range(len(names))], columns=pd.Index(names, name=names[1]))", []),
+        ("figure, axis = plt.subplots()\naxis.barh(names, range(len(names)), label=names[4])\n"
+         "axis.set(title=names[4], xlabel=names[-2])\naxis.legend();", []))]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path = tmp_path / "n.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    run_notebook(path, {"names": NAMES}, tmp_path / "executed.ipynb", tmp_path / "n.html")
+    page = (tmp_path / "n.html").read_text()
+    found = BeautifulSoup(page, "html.parser")
+    assert len(found.find_all("table")) == 2
+    for text in NAMES:
+        assert "<" not in text or text not in page
+        assert found.get_text().count(text) >= 3
+        assert sum(cell.text == text for cell in found.find_all(["th", "td"])) >= 3
+    assert not found.find_all(["script", "b"]) and not found.find_all(onerror=True)
+    image, = found.find_all("img")
+    assert image["src"].startswith("data:image/png")

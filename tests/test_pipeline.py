@@ -110,7 +110,7 @@ def test_make_repro_mends_what_a_killed_run_left_and_says_what_ran_and_why(proje
     assert "everything was up to date" in said and "reports/index.html" in said
     assert re.search(r"2 shots, mean over 2 datasets: Zero-shot CLIP \d+\.\d, CoOp", said)
 
-    claims = project / "src" / "promptstudy" / "claims.py"
+    claims = project / "src" / "promptstudy" / "claims" / "coop.py"
     text = claims.read_text()
     try:
         claims.write_text(text + "\n")
@@ -118,8 +118,8 @@ def test_make_repro_mends_what_a_killed_run_left_and_says_what_ran_and_why(proje
     finally:
         claims.write_text(text)
     assert "2 stages ran:" in said
-    assert re.search(r"figures: \d+ s \(src/promptstudy/claims.py modified\)", said)
-    assert re.search(r"report: \d+ s \(src/promptstudy/claims.py modified", said)
+    assert re.search(r"figures: \d+ s \(src/promptstudy/claims modified\)", said)
+    assert re.search(r"report: \d+ s \(src/promptstudy/claims modified", said)
     repro(project)
 
 

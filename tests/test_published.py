@@ -11,16 +11,17 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 from conftest import SHARED, changed
-from test_results import made_up, row, suite  # noqa: F401 -- the fixture
+from hostile import HOSTILE, elements, shown
+from made_up_results import row
 
-from promptstudy import report
 from promptstudy.clip.text import TextEncoder
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.errors import PublishedError, ZeroShotMismatch
 from promptstudy.features import extract
 from promptstudy.params import DatasetParams, load_params
 from promptstudy.published import numbers as module
-from promptstudy.published.comparison import CELL, TOLERANCES, compare, tolerance
+from promptstudy.published import page as published_page
+from promptstudy.published.comparison import CELL, TOLERANCES, Comparison, compare, tolerance
 from promptstudy.published.gate import LIMIT, zero_shot_gate
 from promptstudy.published.numbers import (
     COLUMNS,
@@ -32,7 +33,7 @@ from promptstudy.published.numbers import (
     published_dataset,
 )
 from promptstudy.published.page import TABLES, headline, overview, papers_page
-from promptstudy.results import TRANSFER, table, write_results
+from promptstudy.results import table
 
 NOTES = SHARED.parent / "reference" / "papers.md"
 LABELS = {name: f"{name.replace('/', '-')}-quickgelu/openai" for name in module.BACKBONES}
@@ -434,36 +435,28 @@ def test_the_page_shows_every_published_number_once(numbers, paper_params):
     assert len(page) < 60_000
 
 
-def as_paper_suite(frame):
-    """The made-up results as if they were of OpenAI's weights, on whole test splits."""
-    tested = frame["subset"].where(frame["protocol"].isin(TRANSFER), frame["dataset"])
-    sizes = tested.map(load_datasets()["n_test"]).fillna(1)
-    n_test = sizes.where(frame["protocol"] != "base_to_new", sizes // 2)
-    odd = (frame["subset"] == "new") & (sizes % 2 == 1)
-    return frame.assign(backbone=LABELS["RN50"], n_test=n_test + odd,
-                        variant=frame["variant"].replace("t", "own template"))
+def test_published_numbers_and_why_others_are_not_compared_are_text(
+        numbers, paper_params, monkeypatch):
+    cells = compare(paper_results(numbers)[0], paper_params).cells
 
+    def page_of(texts):
+        one, two, three, four, five, six = texts
+        ours = numbers.replace({"method": {"CoCoOp": one}, "paper": {"CoOp": two},
+                                "variant": {"M16-end": four}})
+        ours.loc[ours["note"] != "", "note"] = three
+        monkeypatch.setattr(published_page, "load_numbers", lambda: ours)
+        monkeypatch.setattr(published_page, "load_sources", lambda: pd.Series({five: six}))
+        monkeypatch.setattr(published_page, "MARKS", {one: two})
+        mine = cells.replace({"method": {"coop": one}, "variant": {"M16-end": two},
+                              "target": {"dtd": three}}).assign(backbone=four)
+        page = published_page.papers_page(Comparison(mine, [five, six]), paper_params)
+        for text in texts:
+            assert text in shown(page)
+        return page
 
-def test_the_report_opens_with_the_comparison(suite):  # noqa: F811
-    path = suite.root / "params.yaml"
-    text = path.read_text().replace("shapes", "dtd").replace("figures:", "caltech101:")
-    path.write_text(text.replace("a drawing of {}.", "{} texture."))
-    params = load_params(path)
-    reports = params.root / "reports"
-    frame = made_up(params)
-    write_results(reports / "results.csv", frame)
-    index = report.write_report(params).read_text()
-    assert "None of this suite&#39;s results is compared" in index
-    assert 'href="papers.html"' in index
-    write_results(reports / "results.csv", as_paper_suite(frame))
-    index = report.write_report(params).read_text()
-    assert "2 published numbers have one of ours beside them: 0 of ours lie within" in index
-    assert "Few-shot, RN50, 16 shots" in index
-    papers = (reports / "papers.html").read_bytes()
-    for found in ("+7.68", "-36.29", "outside"):  # 50 beside 42.32 and 86.29
-        assert found in papers.decode()
-    report.write_report(params)
-    assert (reports / "papers.html").read_bytes() == papers
+    hostile = page_of(HOSTILE)
+    assert elements(hostile) == elements(page_of([f"plain {n}" for n in range(6)]))
+    assert "<script" not in hostile and "<img" not in hostile
 
 
 # the gate

@@ -4,28 +4,20 @@ import os
 import shutil
 import warnings
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from torchvision.transforms.functional import pil_to_tensor
 from tqdm import tqdm
 
+from .batches import Crops, chunks, encode_batch, next_batch, on_gpu
 from .clip.backbone import load_backbone
-from .clip.image_features import (
-    centre_crop,
-    encode_images,
-    pool_grid,
-    tower_input,
-    training_crop,
-)
+from .clip.image_features import tower_input
 from .datasets import shifts
 from .datasets.captions import load_captioned
 from .datasets.draws import drawn_only
-from .datasets.images import check_images, image_seed, load_image
+from .datasets.images import check_images
 from .datasets.packs import FeaturePack, compact, images_sha256, listing
 from .datasets.root import pack_path
 from .datasets.splits import SPLITS, image_folder, load_dataset, shift_of
@@ -36,7 +28,6 @@ from .files import file_sha256, json_sha256, load_tensors, save_tensors
 # libraries decode and resize to slightly other pixels
 TOLERANCE = 1e-3
 SHARD = 256  # images that are encoded between two writes: what an interruption can cost
-VIEWS_A_PASS = 512  # through the image tower on a GPU
 
 
 @dataclass(frozen=True)
@@ -170,7 +161,7 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
     """Encode all images, or a shift of them, shard by shard; return `{"train.features": ..., ...}`.
     """
     plan = [(split, items, shards / f"{split}-{number:05d}.safetensors") for split in SPLITS
-            for number, items in enumerate(_chunks(getattr(dataset, split), SHARD))]
+            for number, items in enumerate(chunks(getattr(dataset, split), SHARD))]
     finished = {path: _stored(path, key) for _, _, path in plan}
     crops = Crops([(item, settings.views if split == "train" else 0) for split, items, path in plan
                    if finished[path] is None for item in items], folder, digests, backbone,
@@ -179,7 +170,7 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
     crops = iter(DataLoader(crops, batch_size=None, num_workers=os.cpu_count(),
                             generator=torch.Generator()))
     parts = defaultdict(list)
-    with (_on_gpu(backbone.model.visual) as device,
+    with (on_gpu(backbone.model.visual) as device,
           tqdm(desc=f"extract {dataset.name}", total=sum(len(items) for _, items, _ in plan),
                unit="image", leave=False) as progress):
         gpu, to_input = device.type == "cuda", tower_input(backbone.model, device)
@@ -187,9 +178,9 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
             shard = finished.pop(path)
             if shard is None:
                 encoded = []
-                for batch in _chunks(items, settings.batch_size):
-                    images = _batch(crops, len(batch), device)
-                    encoded.append(_encode_batch(backbone.model, images, settings, to_input, gpu))
+                for batch in chunks(items, settings.batch_size):
+                    images = next_batch(crops, len(batch), device)
+                    encoded.append(encode_batch(backbone.model, images, settings, to_input, gpu))
                     progress.update(len(batch))
                 shard = _stored_form(_joined(encoded))
                 save_tensors(path, shard, key)
@@ -202,46 +193,6 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
             for part, tensor in _joined(parts[split] or [nothing]).items()}
 
 
-class Crops:
-    """What the tower sees of each image: it and V views, uint8 [1 + V, 3, H, W].
-
-    entries: (item, V) of every image; with `shift` it is of a shifted version. A data set for
-    torch's `DataLoader`, whose processes decode while the tower works, each at most two images
-    ahead, however many views an image has.
-    """
-
-    def __init__(self, entries, folder, digests, backbone, shift=None):
-        self.entries, self.folder, self.digests, self.shift = entries, folder, digests, shift
-        self.crop, self.view = centre_crop(backbone.preprocess), training_crop(backbone.model)
-
-    def __len__(self):
-        return len(self.entries)
-
-    def __getitem__(self, index):
-        item, n_views = self.entries[index]
-        image, seed = load_image(self.folder / item.path), image_seed(self.digests[item.path])
-        if self.shift:
-            image = shifts.shifted(image, self.shift, seed)
-        crops = [self.crop(image), *(self.view(image, seed + v) for v in range(n_views))]
-        return torch.stack([pil_to_tensor(crop) for crop in crops])
-
-
-@contextmanager
-def _on_gpu(tower):
-    """Move the tower to the GPU, if there is one, for a while; yield the device it is on."""
-    before = next(tower.parameters()).device
-    device = torch.device("cuda") if torch.cuda.is_available() else before
-    tower.to(device)
-    try:
-        yield device
-    finally:
-        tower.to(before)
-
-
-def _chunks(items, size):
-    return [items[start:start + size] for start in range(0, len(items), size)]
-
-
 def _joined(parts):
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -252,32 +203,6 @@ def _stored(path, key):
         return load_tensors(path, key)[0]
     except (FileNotFoundError, DamagedFile):
         return None
-
-
-def _batch(crops, count, device):
-    """Return the next images and their views [count, 1 + V, 3, H, W] on their way to the device."""
-    crops = list(islice(crops, count))
-    # a GPU fetches from pinned memory by itself, while the next batch is put together
-    batch = torch.empty(count, *crops[0].shape, dtype=torch.uint8,
-                        pin_memory=device.type == "cuda")
-    return torch.stack(crops, out=batch).to(device, non_blocking=True)
-
-
-def _encode_batch(model, images, settings, to_input, gpu):
-    """Return global, local and views' features of a batch, without waiting for a GPU.
-
-    A GPU computes in bfloat16 and takes many views at once; a CPU takes a batch of each view after
-    another, so that calls are of one size.
-    """
-    count = len(images)
-    views = images[:, 1:].transpose(0, 1).flatten(0, 1)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=gpu):
-        features, local = encode_images(model, to_input(images[:, 0]), settings.vit_local)
-        seen = [encode_images(model, to_input(part))[0]
-                for part in _chunks(views, VIEWS_A_PASS if gpu else count)]
-    seen = torch.cat([features, *seen]).unflatten(0, (-1, count)).transpose(0, 1)[:, 1:]
-    return {"features": features.float(), "views": seen.float(),
-            "local": pool_grid(local.float(), settings.local_grid)}
 
 
 def _stored_form(encoded):

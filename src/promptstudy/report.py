@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .claims import claims
+from .claims.table import claims
 from .files import file_sha256, write_text
 from .published.comparison import compare
 from .published.page import headline, overview, papers_page

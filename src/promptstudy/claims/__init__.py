@@ -1,0 +1,1 @@
+"""The papers' claims, decided from the results table."""

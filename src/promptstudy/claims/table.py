@@ -1,0 +1,18 @@
+"""The table of all claims, in the order in which the report shows them."""
+
+import pandas as pd
+
+from . import aape, coop, dualpt, dualview, transfer
+
+
+def claims(frame, params):
+    """Return a table of the claims that the suite can test: claim, measured, verdict.
+
+    Verdicts are `holds`, `does not hold` or `mixed`; numbers are means over datasets and seeds of
+    top-1 accuracy in percent, written as mean ± standard deviation over seeds. Where both sides of
+    a comparison have seeds, a difference that is not above the larger deviation is `mixed`. What
+    the abstract of a paper does not say itself is marked as inferred.
+    """
+    rows = [row for module in (coop, transfer, dualpt, dualview, aape)
+            for row in module.claims(frame, params)]
+    return pd.DataFrame(rows, columns=["claim", "measured", "verdict"])

@@ -1,0 +1,1 @@
+"""Figures of the notebooks and the report; functions that draw return a matplotlib figure."""

@@ -1,0 +1,94 @@
+"""The index page: tables, claims, figures, the comparison with the papers, and text as text."""
+
+import json
+
+import pytest
+from conftest import changed
+from hostile import HOSTILE, elements, shown
+from made_up_results import made_up
+
+from promptstudy.params import load_params
+from promptstudy.published.numbers import load_datasets
+from promptstudy.report import write_report
+from promptstudy.results import TRANSFER, write_results
+
+
+def test_index_shows_tables_claims_figures_and_pages(suite):
+    frame = made_up(suite)
+    reports = suite.root / "reports"
+    write_results(reports / "results.csv", frame)
+    (reports / "03_coop-shapes.html").write_text("page")
+    page = write_report(suite).read_text()
+    for expected in ("56.5 ± 0.5", "figures/few_shot.png", "03_coop-shapes.html", "holds",
+                     "figures/cross_dataset.png", "figures/domain.png", "mean of the others",
+                     "1 test images a class"):
+        assert expected in page
+    assert page.count("<table") >= 7
+
+
+def as_paper_suite(frame):
+    """The made-up results as if they were of OpenAI's weights, on whole test splits."""
+    tested = frame["subset"].where(frame["protocol"].isin(TRANSFER), frame["dataset"])
+    sizes = tested.map(load_datasets()["n_test"]).fillna(1)
+    n_test = sizes.where(frame["protocol"] != "base_to_new", sizes // 2)
+    odd = (frame["subset"] == "new") & (sizes % 2 == 1)
+    return frame.assign(backbone="RN50-quickgelu/openai", n_test=n_test + odd,
+                        variant=frame["variant"].replace("t", "own template"))
+
+
+def test_the_report_opens_with_the_comparison(suite):
+    path = suite.root / "params.yaml"
+    text = path.read_text().replace("shapes", "dtd").replace("figures:", "caltech101:")
+    path.write_text(text.replace("a drawing of {}.", "{} texture."))
+    params = load_params(path)
+    reports = params.root / "reports"
+    frame = made_up(params)
+    write_results(reports / "results.csv", frame)
+    index = write_report(params).read_text()
+    assert "None of this suite&#39;s results is compared" in index
+    assert 'href="papers.html"' in index
+    write_results(reports / "results.csv", as_paper_suite(frame))
+    index = write_report(params).read_text()
+    assert "2 published numbers have one of ours beside them: 0 of ours lie within" in index
+    assert "Few-shot, RN50, 16 shots" in index
+    papers = (reports / "papers.html").read_bytes()
+    for found in ("+7.68", "-36.29", "outside"):  # 50 beside 42.32 and 86.29
+        assert found in papers.decode()
+    write_report(params)
+    assert (reports / "papers.html").read_bytes() == papers
+
+
+def report_of(suite, text):
+    """The page of the made-up results with `text` for everything that has a free name."""
+    path = suite.root / "params.yaml"
+    quoted = json.dumps(text)  # as YAML too
+    path.write_text(path.read_text().replace("proto_ctx: {", f"{quoted}: {{"))
+    params = load_params(path)
+    frame = made_up(params).replace({
+        "dataset": {"shapes": text}, "subset": {"shapes": text, "lines": f"{text} 2"},
+        "variant": {"proto_ctx": text, "t": f"{text} 3"}, "backbone": {"b": f"{text} 4"}})
+    transfer = params.transfer.model_copy(update={"source": text})
+    datasets = {text: params.datasets["shapes"], "figures": params.datasets["figures"]}
+    params = changed(params, suite=f"{text} 5", datasets=datasets, transfer=transfer)
+    (params.root / "data" / "clip" / "build.json").write_text(json.dumps({"about": f"{text} 6"}))
+    write_results(params.root / "reports" / "results.csv", frame)
+    return write_report(params)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_names_of_results_and_params_stand_in_the_report_as_text(suite, text):
+    reports = report_of(suite, text).parent
+    index, papers = ((reports / name).read_text() for name in ("index.html", "papers.html"))
+    for number in ("", " 2", " 3", " 4", " 5", " 6"):
+        assert f"{text}{number}" in shown(index)
+    for number in (" 4", " 5", " 6"):
+        assert f"{text}{number}" in shown(papers)
+    for page in (index, papers):
+        found = elements(page)
+        assert "<script" not in page and "<img src=x" not in page and '"><b>' not in page
+        assert not [name for name, attributes in found if "onerror" in attributes]
+    path = suite.root / "params.yaml"
+    path.write_text(path.read_text().replace(json.dumps(text), "proto_ctx"))
+    again = report_of(suite, "plain").parent
+    assert [elements((again / name).read_text()) for name in ("index.html", "papers.html")] == [
+        elements(index), elements(papers)]
