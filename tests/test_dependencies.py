@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import changed
 from dvc.repo import Repo
+from ruamel.yaml import YAML
 
 from promptstudy import code, pipeline
+from promptstudy.errors import ParamsError
+from promptstudy.params.methods import BLOCKS
 
 PROJECT = Path(__file__).parents[1]
 DEFINITION = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
@@ -23,6 +27,42 @@ def test_dvc_yaml_is_what_make_dependencies_writes():
         listed = [path for path in stage["deps"] if path.startswith("src/")]
         assert listed == pipeline.code_of(stage, PROJECT), \
             f"the code of stage {name} has changed what it needs; run `make stages`"
+
+
+def loaded(text):
+    return YAML().load(text)
+
+
+def test_dvc_yaml_has_the_stages_of_the_suite_s_methods():
+    text = (PROJECT / "dvc.yaml").read_text()
+    named = [name for name in BLOCKS if name in DEFINITION["stages"]]
+    assert pipeline.with_methods(loaded(text), named) == loaded(text)
+    fewer = pipeline.with_methods(loaded(text), ["coop", "dualview"])
+    left = {name: stage.get("do", stage) for name, stage in fewer["stages"].items()}
+    assert {"coop", "dualview", "dualview_page"} <= left.keys()
+    assert not {"aape", "aape_page", "kgcoop", "dualpt"} & left.keys()
+    for name in ("evaluate", "figures", "report"):
+        assert "dualview" in left[name]["params"] and "aape" not in left[name]["params"]
+    assert "artefacts/coop" in left["evaluate"]["deps"]
+    assert "artefacts/aape" not in left["evaluate"]["deps"]
+    assert not any("kgcoop" in path for path in left["dualview_page"]["deps"]
+                   if path.startswith("artefacts"))
+    again = pipeline.with_methods(fewer, ["coop", "dualview", "aape"])
+    assert again["stages"]["aape"]["do"]["cmd"] == STAGES["aape"]["cmd"]
+    assert "artefacts/aape" in again["stages"]["evaluate"]["deps"]
+    assert "aape" in again["stages"]["report"]["params"]
+
+
+def test_a_stage_too_many_or_too_few_is_said(suite):
+    path = suite.root / "dvc.yaml"
+    text = (PROJECT / "dvc.yaml").read_text()
+    path.write_text(text)
+    pipeline.check_stages(suite)
+    with pytest.raises(ParamsError, match="aape: a stage of it, but no block"):
+        pipeline.check_stages(changed(suite, captioned={}, aape=None))
+    path.write_text(text.replace("\n  kgcoop:\n", "\n  other:\n"))
+    with pytest.raises(ParamsError, match="kgcoop: a block of it, but no stage"):
+        pipeline.check_stages(suite)
 
 
 def stages_that_name(file):
@@ -46,7 +86,7 @@ PAGES = {"features", "describe", "coop_page", "dualpt_page", "dualview_page", "a
     ("src/promptstudy/methods/projections.py", {"aape", "aape_page", "captions", "evaluate"}),
     ("src/promptstudy/training.py",
      TRAINED | {"captions", "evaluate"} | PAGES & {f"{name}_page" for name in TRAINED}),
-    ("src/promptstudy/results.py", PAGES | {"report"}),
+    ("src/promptstudy/results.py", PAGES - {"describe"} | {"report"}),
     ("src/promptstudy/claims/coop.py", {"figures", "report"}),
     ("src/promptstudy/notebooks.py", PAGES),
     ("src/promptstudy/pages/style.css", PAGES | {"report"}),

@@ -29,7 +29,7 @@ def test_figures_show_every_dataset_and_method(suite):
     assert [axis.get_title() for axis in panels if axis.get_visible()] == ["shapes"]
     curve, *others = panels[0].lines
     assert [line.get_label() for line in others] == [
-        "Zero-shot CLIP", "Prompt ensemble", "CoOp", "KgCoOp", "ProGrad", "DuAl-PT", "AAPE"]
+        "Zero-shot CLIP", "Prompt ensemble", "CoOp", "ProGrad", "KgCoOp", "DuAl-PT", "AAPE"]
     assert curve.get_xydata().tolist() == [[72.5, 40.5], [69.5, 49.5]]  # weights 0 and 1
     studies = accuracy.studies(frame, "coop", ["M4", "M4-csc", "M4-middle"])
     assert [axis.get_title() for axis in studies.axes] == ["shapes"]

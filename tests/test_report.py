@@ -7,10 +7,13 @@ from conftest import changed
 from hostile import HOSTILE, elements, shown
 from made_up_results import made_up
 
+from promptstudy.claims.table import claims
+from promptstudy.errors import ParamsError
 from promptstudy.params import load_params
+from promptstudy.params.methods import BLOCKS
 from promptstudy.published.numbers import load_datasets
 from promptstudy.report import write_report
-from promptstudy.results import TRANSFER, write_results
+from promptstudy.results import METHODS, TRANSFER, write_results
 
 
 def test_index_shows_tables_claims_figures_and_pages(suite):
@@ -92,3 +95,25 @@ def test_names_of_results_and_params_stand_in_the_report_as_text(suite, text):
     again = report_of(suite, "plain").parent
     assert [elements((again / name).read_text()) for name in ("index.html", "papers.html")] == [
         elements(index), elements(papers)]
+
+
+@pytest.mark.parametrize("absent", [["prograd"], ["kgcoop", "prograd"], ["dualpt"], ["dualview"],
+                                    ["aape"], [name for name in BLOCKS if name != "coop"]])
+def test_a_suite_without_a_method_has_a_report_without_it(suite, absent):
+    frame = made_up(suite)
+    frame = frame[~frame["method"].isin(absent)].reset_index(drop=True)
+    suite = changed(suite, captioned={}, **dict.fromkeys(absent))
+    write_results(suite.root / "reports" / "results.csv", frame)
+    page = write_report(suite).read_text()
+    assert "CoOp" in page and all(f"<td>{METHODS[name]}</td>" not in page for name in absent)
+    assert ("What the parts of AAPE contribute" in page) == ("aape" not in absent)
+    for claim in claims(frame, suite)["claim"]:
+        assert not any(METHODS[name] in claim for name in absent), claim
+
+
+def test_every_suite_runs_coop(suite):
+    path = suite.root / "params.yaml"
+    path.write_text("\n".join(line for line in path.read_text().splitlines()
+                              if not line.startswith(("coop:", "  "))))
+    with pytest.raises(ParamsError, match="coop: field required"):
+        load_params(path)

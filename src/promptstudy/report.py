@@ -57,10 +57,10 @@ def write_report(params):
         "index.html", suite=params.suite, backbone=backbone, seeds=seeds,
         about=params.about_backbone, few_shot=_few_shot_tables(results),
         base_to_new=_html(_base_to_new(main), 3), base_to_new_shots=params.base_to_new_shots,
-        transfer=params.transfer,
+        transfer=params.transfer, methods=params.methods,
         **{protocol: _html(_transfer(results, protocol), 2) for protocol in TRANSFER},
         studies={method: _html(_studies(results, method, params.methods[method]), 1)
-                 for method in ("dualview", "aape")},
+                 for method in ("dualview", "aape") if method in params.methods},
         retrieval=_html(_retrieval(main), 3), claims=_html(claims(results, params), 3),
         pages=_pages(params),
         papers={"headline": headline(comparison), "overview": overview(comparison)},

@@ -24,9 +24,11 @@ def _main(frame, params):
            f"new: dual-view {cell(new.loc['dualview'])}, zero-shot "
            f"{new.loc['zero_shot', 'mean']:.1f}, CoOp {cell(new.loc['coop'])}",
            verdict(lost < CLOSE))
-    others = ("zero_shot", "coop", "kgcoop", "prograd")
-    yield ("The dual-view method has a higher H than zero-shot CLIP, CoOp, KgCoOp and ProGrad "
-           "(inferred)", f"H: dual-view {cell(h.loc['dualview'])}; " + ", ".join(
+    others = ["zero_shot", "coop",
+              *(name for name in ("kgcoop", "prograd") if name in params.methods)]
+    *names, last = (METHODS[name] for name in others[1:])
+    yield (f"The dual-view method has a higher H than {', '.join(['zero-shot CLIP', *names])} and "
+           f"{last} (inferred)", f"H: dual-view {cell(h.loc['dualview'])}; " + ", ".join(
                f"{METHODS[method]} {cell(h.loc[method])}" for method in others),
            all_ahead([(h.loc["dualview"], h.loc[method]) for method in others]))
 

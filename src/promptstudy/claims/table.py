@@ -13,6 +13,8 @@ def claims(frame, params):
     a comparison have seeds, a difference that is not above the larger deviation is `mixed`. What
     the abstract of a paper does not say itself is marked as inferred.
     """
-    rows = [row for module in (coop, transfer, dualpt, dualview, aape)
-            for row in module.claims(frame, params)]
+    modules = [coop, transfer]  # which hold for any suite; a method's, if the suite runs it
+    modules += [module for name, module in (("dualpt", dualpt), ("dualview", dualview),
+                                            ("aape", aape)) if name in params.methods]
+    rows = [row for module in modules for row in module.claims(frame, params)]
     return pd.DataFrame(rows, columns=["claim", "measured", "verdict"])

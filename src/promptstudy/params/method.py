@@ -65,6 +65,7 @@ class MethodParams(Block):
     title: ClassVar[str]  # in tables and figures
     arxiv: ClassVar[str]  # number of the preprint, which orders the methods; any other text is last
     colour: ClassVar[str]  # in figures
+    required: ClassVar[bool] = False  # must every suite run it?
     naming: ClassVar[str] = "rename one"  # how two studies of one name are told apart
 
     schedule: Schedule

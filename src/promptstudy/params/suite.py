@@ -87,11 +87,12 @@ class _Suite(Block):
         return _known(name, self.every_dataset)
 
 
-# every method has a block; a suite without it does not run the method
+# every method can have a block; a suite without it does not run the method
 Params = create_model(
     "Params", __base__=_Suite, __doc__="Everything that a run of the pipeline depends on.",
     __module__=__name__,
-    **{name: (block | None, Field(None, description=f"{block.title}; null: it is not run"))
+    **{name: block if block.required else (
+        block | None, Field(None, description=f"{block.title}; null: it is not run"))
        for name, block in methods.BLOCKS.items()})
 
 

@@ -7,6 +7,7 @@ class CoOpParams(MethodParams):
     """CoOp: its contexts, their schedule, and the contexts that it is compared with."""
 
     title, arxiv, colour = "CoOp", "2109.01134", "#d1492e"
+    required = True  # the others are compared with it
     naming = "they must differ in n_ctx, class_specific, position or in having initial words"
 
     few_shot: ContextParams = ContextParams()
