@@ -28,8 +28,8 @@ def support(n_views=4, dim=8, labels=LABELS):
     return Support(features, labels)
 
 
-def augmentation(eta=1.0, rho=0.5, seeds=(1, 2), **options):
-    return Augmentation(support(**options), 3, eta, rho, seeds)
+def augmentation(eta=1.0, seeds=(1, 2), **options):
+    return Augmentation(support(**options), 3, seeds, eta)
 
 
 def test_support_has_the_views_of_the_drawn_images_or_the_images_themselves():
@@ -118,7 +118,7 @@ def test_inter_mix_mixes_with_another_class_and_its_text_with_the_same_share(n_c
     """Images and texts of a class are the class's own axis, so that the shares can be read off."""
     labels = torch.arange(n_classes).repeat(2, 50)
     axes = torch.eye(8)
-    source = Augmentation(Support(axes[labels][:, :, None], labels), n_classes, 1, 0.5, (1, 2))
+    source = Augmentation(Support(axes[labels][:, :, None], labels), n_classes, (1, 2))
     mixed, text = source.inter_mix(axes[labels], labels, axes[:n_classes].expand(2, -1, -1))
     torch.testing.assert_close(mixed.sum(dim=-1), torch.ones(labels.shape))
     torch.testing.assert_close(text, F.normalize(mixed, dim=-1))
@@ -136,7 +136,7 @@ def test_runs_draw_from_their_seeds_alone(way):
     given = support()
 
     def drawn(seeds, runs):
-        source = Augmentation(Support(*(t[runs] for t in given)), 3, 1, 0.5, seeds)
+        source = Augmentation(Support(*(t[runs] for t in given)), 3, seeds)
         arguments = {"gauss": (), "intra_mix": (), "inter_mix": (draw(2, 3, 8)[runs],)}[way]
         features = (given.features[runs, :, 0],) if way != "gauss" else ()
         results = [getattr(source, way)(*features, LABELS[runs], *arguments) for _ in range(2)]

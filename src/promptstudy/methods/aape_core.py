@@ -15,8 +15,6 @@ from .losses import cross_entropy
 from .projections import PROJECTIONS
 from .stacked import MLP
 
-CLIPSCORE = 2.5  # CLIPScore's factor (Hessel et al., EMNLP 2021)
-
 
 class AAPE(nn.Module):
     """R runs of AAPE that train side by side: generator h, projection and aggregator A.
@@ -24,8 +22,9 @@ class AAPE(nn.Module):
     With f an image's normalised feature of size `dim` and E_k its K reference prompts,
         summary  p^a = A(f, {E_k})                        (see `aggregators`),
         AAPE     p = norm(h(f)), or norm(f + h(f)) with h = 0 at first,  h a perceptron,
-    and training minimises L_task + lambda D(p, p^a) + mu L_reward(f, p^a). In the second term p^a
-    is held fixed: the teacher is not drawn to its pupil. A subclass says what the task is.
+    and training minimises L_task + lambda D(p, p^a) + mu L_reward(f, p^a), with D the squared
+    distance, in which p^a is held fixed: the teacher is not drawn to its pupil. A subclass says
+    what the task is.
 
     `seeds` [R] initialise the runs. `prompts` are the reference prompts, `DescriptionFeatures` with
     one set a label; without them there is no aggregator, and all but `loss` works.
@@ -64,37 +63,21 @@ class AAPE(nn.Module):
                                self.prompts.weights[batch.labels])
 
     def distillation(self, generated, summary):
-        """Return D(p, p^a) [R]: ||p - p^a||^2 (`l2`), 1 - p . p^a (`cos`) or ||p - p^a||_1 (`l1`).
-
-        No gradient flows to p^a, unless the variant's `distill_stopgrad` is off.
-        """
-        if self.variant.distill_stopgrad:
-            summary = summary.detach()
-        match self.variant.distill:
-            case "l2":
-                distance = (generated - summary).square().sum(dim=-1)
-            case "cos":
-                distance = 1 - (generated * summary).sum(dim=-1)
-            case "l1":
-                distance = (generated - summary).abs().sum(dim=-1)
-        return distance.mean(dim=-1)
+        """Return D(p, p^a) = ||p - p^a||^2 [R]; no gradient flows to p^a."""
+        return (generated - summary.detach()).square().sum(dim=-1).mean(dim=-1)
 
     def reward_loss(self, features, summary):
         """Return L_reward(f, p^a) [R], what CLIP finds wrong with a summary of its image.
 
-        `cos`: 1 - f . p^a; `nce`: the cross-entropy of the right summary among the batch's;
-        `clipscore`: -2.5 max(f . p^a, 0).
+        `cos`: 1 - f . p^a; `nce`: the cross-entropy of the right summary among the batch's.
         """
-        similarity = (features * summary).sum(dim=-1)
         match self.variant.reward:
             case "cos":
-                return (1 - similarity).mean(dim=-1)
+                return (1 - (features * summary).sum(dim=-1)).mean(dim=-1)
             case "nce":
                 own = torch.arange(features.shape[1], device=features.device)
                 return cross_entropy(self.logit_scale * features @ summary.mT,
                                      own.expand(len(features), -1))
-            case "clipscore":
-                return -CLIPSCORE * similarity.clamp(min=0).mean(dim=-1)
 
     def terms(self, batch):
         """Return the parts of the loss, `{name: [R]}` without their weights."""

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from .stacked import Linear
 
+ETA = 1.0  # spread of `gauss`, in standard deviations of the class
+RHO = 0.5  # share of a class's own variance in it, beside the mean of all classes
 STREAM = 0x9E3779B9  # keeps these random numbers apart from those that order a run's images
 
 
@@ -29,7 +31,7 @@ class Support(NamedTuple):
         return cls(F.normalize(features, dim=-1), images.labels[draws])
 
 
-def statistics(support, n_classes, rho):
+def statistics(support, n_classes, rho=RHO):
     """Return mean and variance [R, C, d] of each class's support.
 
     The variance of single dimensions is shrunk to its mean over classes, to which a share of
@@ -48,9 +50,9 @@ def statistics(support, n_classes, rho):
 class Augmentation:
     """Draws features beside those of a batch; runs are reproducible by `seeds`, one a run."""
 
-    def __init__(self, support, n_classes, eta, rho, seeds):
+    def __init__(self, support, n_classes, seeds, eta=ETA):
         self.support, self.n_classes, self.eta = support, n_classes, eta
-        self.mean, self.variance = statistics(support, n_classes, rho)
+        self.mean, self.variance = statistics(support, n_classes)
         self.generators = generators_of(seeds)
 
     def gauss(self, labels):

@@ -53,8 +53,7 @@ class DualView(CoOp):
         self.joint = self.augmentation = self.network = None
         if support is not None:
             support = Support(*(tensor.to(encoder.device) for tensor in support))
-            self.augmentation = Augmentation(support, len(class_names), variant.eta, variant.rho,
-                                             seeds)
+            self.augmentation = Augmentation(support, len(class_names), seeds)
         if variant.augmentation == "proto_ctx":
             own = variant.context.model_copy(update={"class_specific": True})
             self.layout = PromptLayout(encoder, class_names, own)

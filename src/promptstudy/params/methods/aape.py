@@ -20,7 +20,7 @@ class AAPEVariant(Block):
     agg_values: Literal["learned", "identity"] = Field(
         "learned", description="values of the attention; identity: the prompts themselves")
     heads: Positive = Field(8, description="of the attention")
-    reward: Literal["cos", "nce", "clipscore"] = Field(
+    reward: Literal["cos", "nce"] = Field(
         "cos", description="what the aggregator learns from")
     mu: Weight = Field(1.0, description="weight of the reward's loss")
     gen_hidden: Positive | None = Field(
@@ -28,10 +28,8 @@ class AAPEVariant(Block):
     gen_residual: bool = Field(False, description="does the generator start from the image?")
     proj: Literal["mlp_residual", "linear"] = Field(
         "mlp_residual", description="how AAPE and class template become the class's weight")
-    distill: Literal["l2", "cos", "l1"] = Field(
-        "l2", description="distance from AAPE to the summary")
-    distill_stopgrad: bool = Field(True, description="is the summary held fixed in it?")
-    lambda_distill: Weight = Field(1.0, description="its weight; 0: no distillation")
+    lambda_distill: Weight = Field(
+        1.0, description="weight of the distance from AAPE to the summary; 0: no distillation")
 
     @property
     def label(self):

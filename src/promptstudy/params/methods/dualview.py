@@ -25,9 +25,6 @@ class DualViewVariant(Block):
         "gauss", description="of image features, class by class; proto_ctx: of contexts, by them")
     lambda_aug: Weight = Field(1.0, description="weight of the loss on augmented features (which "
                                                 "proto_ctx does not have)")
-    eta: Weight = Field(1.0, description="spread of gauss, in standard deviations of the class")
-    rho: Share = Field(0.5, description="share of a class's own variance in it, beside the mean "
-                                        "of all classes; 0 for classes with one image")
     ensemble_a: Share = Field(0.0, description="weight of the hand-crafted view in the prediction")
 
     @property
