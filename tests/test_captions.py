@@ -144,9 +144,9 @@ def test_coco_s_images_without_captions_are_left_out(read):
 
 @pytest.mark.parametrize("change, message", [
     ({"annotations": [{"image_id": 1, "bbox": []}]}, "have no captions; take the captions_"),
-    ({"annotations": [{"image_id": 99, "caption": "x"}]}, "of an image 99, which is not among"),
-    ({"images": [{"id": 1}]}, "another form .it lacks the key 'open_images_id'"),
-    ({"annotations": [3]}, "another form"), ({"images": None}, "another form")])
+    ({"annotations": [{"image_id": 99, "caption": "x"}]}, "of an image 99 that is not among"),
+    ({"images": [{"id": 1}]}, "an unknown form .it lacks the key 'open_images_id'"),
+    ({"annotations": [3]}, "an unknown form"), ({"images": None}, "an unknown form")])
 def test_files_of_coco_that_are_of_no_use(read, change, message):
     with pytest.raises(DatasetError, match=message):
         read(json.dumps(COCO | change), "captions.json")
