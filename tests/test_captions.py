@@ -96,7 +96,7 @@ def test_faulty_lines_are_refused(read, content, message):
 def test_other_json_and_a_missing_file_are_refused(read, tmp_path):
     with pytest.raises(DatasetError, match="it lacks the key 'images'.*Karpathy"):
         read('{"pictures": []}', "captions.json")
-    with pytest.raises(DatasetError, match="do not exist; correct captioned in params.yaml"):
+    with pytest.raises(DatasetError, match="does not exist; correct captioned in params.yaml"):
         read_captions(tmp_path / "none.jsonl")
 
 

@@ -47,8 +47,8 @@ def read_captions(path):
     try:
         text = read_text(path, DatasetError)
     except FileNotFoundError:
-        raise DatasetError(f"the captions {path} do not exist; correct captioned in params.yaml") \
-            from None
+        raise DatasetError(f"the captions file {path} does not exist; correct captioned in "
+                           "params.yaml") from None
     try:
         entries = (_entries(parse_json(text), path) if path.suffix.lower() == ".json"
                    else _lines(text))

@@ -105,7 +105,7 @@ def _split_folders(folder, names):
         understood = "; ".join(f"{split}: {' or '.join(SPELLINGS[split])}" for split in SPLITS)
         raise DatasetError(
             f"{folder}: are {_listing(names)} splits or classes? There are folders in "
-            f"{_listing(divided)}. Either all of them are splits, each there once, val optional "
+            f"{_listing(divided)}. Either all of them are splits, each once, val optional "
             f"(recognised names, in any case: {understood}), or all of them are "
             "classes with images in them; rename or move the others")
     return None

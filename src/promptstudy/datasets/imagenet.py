@@ -73,7 +73,7 @@ def class_names(folder):
                                f"(found {' '.join([wnid, *name])!r}); {AGAIN}")
     names = {wnid: " ".join(name) for wnid, *name in lines}
     if [wnid for wnid, *_ in lines] != sorted(names):
-        raise DatasetError(f"{path}: its WordNet ids are not in order, as ImageNet's labels are; "
+        raise DatasetError(f"{path}: its WordNet ids are not in order, unlike ImageNet's labels; "
                            f"{AGAIN}")
     return names
 

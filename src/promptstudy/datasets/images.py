@@ -72,7 +72,7 @@ def check_images(dataset, folder):
     if misnamed:
         path, kind = next(iter(misnamed.items()))
         warnings.warn(f"{dataset.name}: {len(misnamed)} images have another format than their "
-                      f"names say, e.g. {path} is {kind}; they are read as what they are (of "
+                      f"names say, e.g. {path} is {kind}; they are read by their content (of "
                       "several pictures in one file, the first)", stacklevel=2)
     if repeated and dataset.published:
         warnings.warn(f"{dataset.name}: {len(repeated)} images of the published lists occur "

@@ -71,7 +71,7 @@ def load_dataset(params, name):
         home = params.transfer.source
         if "imagenet_labels" in lists and params.datasets[home].layout != "imagenet":
             raise DatasetError(f"transfer.domain.{name}: is a version of ImageNet, but "
-                               f"transfer.source = {home!r} is not; correct one of them")
+                               f"transfer.source = {home!r} is not ImageNet; correct one")
     check_paths(splits, source)
     class_names = _checked_class_names(splits, source, test_only, published=bool(layout))
     return Dataset(name, class_names, params.template_of(name), **splits, published=bool(layout),

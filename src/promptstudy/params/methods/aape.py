@@ -30,7 +30,7 @@ class AAPEVariant(Block):
         "mlp_residual", description="how AAPE and class template become the class weight")
     distill: Literal["l2", "cos", "l1"] = Field(
         "l2", description="distance from AAPE to the summary")
-    distill_stopgrad: bool = Field(True, description="no gradient through the summary in it")
+    distill_stopgrad: bool = Field(True, description="no gradient to the summary from it")
     lambda_distill: Weight = Field(1.0, description="weight of distillation; 0: none")
 
     @property
