@@ -10,11 +10,11 @@ repro: .work/installed .work/pulled
 test: .work/installed .work/pulled .work/llm/smollm2-135m-instruct.txt
 	python -m pytest -q --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-# JupyterLab on trained results. What AAPE learned is too large to be embedded, so it is trained.
+# JupyterLab on trained results. AAPE's learned tensors are too large to embed, so it is trained.
 lab: .work/trained
 	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter jupyter lab
 
-# Once, before anything in this folder has been trained otherwise; another suite has nothing yet.
+# Once, before this folder trains anything itself; another suite has no results yet.
 .work/trained: .work/pulled
 	dvc pull --quiet --allow-missing
 	@test ! -f dvc.lock || python -m promptstudy repro aape
@@ -34,7 +34,7 @@ llm: .work/installed .work/llm/$(LLM).txt
 	  --target .work/llm/packages --requirement $<
 	@cp $< $@
 
-# The pinned packages and this one, in .venv. Installed again only when the pins change.
+# The pinned packages and this one, in .venv. Reinstalled only when the pins change.
 .work/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12"; exit 1; }
@@ -43,7 +43,7 @@ llm: .work/installed .work/llm/$(LLM).txt
 	  --requirement requirements.txt --editable ".[dev]"
 	@mkdir -p .work && touch $@
 
-# The embedded data (data.dvc) out of the remote inside this repository; no network.
+# The embedded data (data.dvc) from the remote inside this repository; no network.
 .work/pulled: .work/installed data.dvc
 	dvc pull --quiet data.dvc
 	@touch $@

@@ -99,7 +99,7 @@ def test_a_new_method_gets_its_rows_and_nothing_else_is_trained(project, tmp_pat
         {"shift": {"schedule": settings["coop"]["schedule"]}}))
 
     refused = promptstudy(root, "repro")
-    assert refused.returncode and "shift: a block of it, but no stage" in refused.stderr
+    assert refused.returncode and "shift: has a block but no stage" in refused.stderr
     assert "make stages" in refused.stderr
     assert promptstudy(root, "stages").returncode == 0
     run = promptstudy(root, "repro", "evaluate")

@@ -140,5 +140,5 @@ def test_the_image_fingerprint_depends_on_the_transform(folder, tmp_path):
 def test_a_damaged_build_record_is_named(tiny_suite, tmp_path, record):
     shutil.copytree(tiny_suite / "data" / "clip", tmp_path / "clip")
     (tmp_path / "clip" / "build.json").write_text(record)
-    with pytest.raises(DamagedFile, match="build.json is no record of a build"):
+    with pytest.raises(DamagedFile, match="build.json is not a build record"):
         load_backbone("local-dir:clip", root=tmp_path)

@@ -96,7 +96,7 @@ def test_faulty_lines_are_refused(read, content, message):
 def test_other_json_and_a_missing_file_are_refused(read, tmp_path):
     with pytest.raises(DatasetError, match="it lacks the key 'images'.*Karpathy"):
         read('{"pictures": []}', "captions.json")
-    with pytest.raises(DatasetError, match="do not exist; correct captioned in params.yaml"):
+    with pytest.raises(DatasetError, match="does not exist; correct captioned in params.yaml"):
         read_captions(tmp_path / "none.jsonl")
 
 
@@ -144,9 +144,9 @@ def test_coco_s_images_without_captions_are_left_out(read):
 
 @pytest.mark.parametrize("change, message", [
     ({"annotations": [{"image_id": 1, "bbox": []}]}, "have no captions; take the captions_"),
-    ({"annotations": [{"image_id": 99, "caption": "x"}]}, "of an image 99, which is not among"),
-    ({"images": [{"id": 1}]}, "another form .it lacks the key 'open_images_id'"),
-    ({"annotations": [3]}, "another form"), ({"images": None}, "another form")])
+    ({"annotations": [{"image_id": 99, "caption": "x"}]}, "of an image 99 that is not among"),
+    ({"images": [{"id": 1}]}, "an unknown form .it lacks the key 'open_images_id'"),
+    ({"annotations": [3]}, "an unknown form"), ({"images": None}, "an unknown form")])
 def test_files_of_coco_that_are_of_no_use(read, change, message):
     with pytest.raises(DatasetError, match=message):
         read(json.dumps(COCO | change), "captions.json")

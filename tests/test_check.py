@@ -64,7 +64,7 @@ def test_what_is_left_out_is_said_in_one_line(own_suite):
     found = run(own_suite / "params.yaml")
     assert found.returncode == 0 and found.stderr == ""
     # the shift of the same images is not said to have it too
-    assert found.stdout == (f"note: {own_suite}/images/shapes: left out, as no class is called so: "
+    assert found.stdout == (f"note: {own_suite}/images/shapes: left out, as they are not classes: "
                             "'__MACOSX'\n")
 
 
@@ -91,7 +91,7 @@ def with_backbone(suite, name, pretrained=None):
 
 
 @pytest.mark.parametrize("name, tag, message", [
-    ("ViT-B/16", "openai", "backbone 'ViT-B/16' is not an open_clip model by this spelling; write "
+    ("ViT-B/16", "openai", "backbone 'ViT-B/16' is not how open_clip spells this model; write "
                            "'ViT-B-16-quickgelu'"),
     ("ViT-B/16", None, "write 'ViT-B-16'$"), ("vit_b_16", "laion2b_s34b_b88k", "write 'ViT-B-16'$"),
     ("ViT-L/14@336px", "openai", "write 'ViT-L-14-336-quickgelu'"),
@@ -101,7 +101,7 @@ def with_backbone(suite, name, pretrained=None):
     ("RN50", "openai", "another activation than 'RN50' has: use 'RN50-quickgelu'"),
     ("RN51", None, "'RN51' is not an open_clip model; the nearest are 'RN50', 'RN50x16', 'RN101'"),
     ("RN50-quickgelu", "opneai", "'opneai' is neither a file nor weights of 'RN50-quickgelu': the "
-                                 "nearest is 'openai', of "),
+                                 "nearest is 'openai', out of "),
     ("ViT-B-16-quickgelu", "laion2b", "neither a file nor weights of 'ViT-B-16-quickgelu'"),
     ("RN50", "weights/rn50.pt", "neither a file nor weights of 'RN50': there is no such file; "),
     ("ViT-M-16", "openai", "open_clip has none for it; give a file, or another model")])
@@ -123,14 +123,14 @@ def test_weights_that_are_not_at_hand_are_a_note(tiny_suite, tmp_path, monkeypat
     assert check(params) == ["the weights 'openai' of 'RN50-quickgelu' are not on this machine; "
                              "the first run downloads them (without network, give a file instead)"]
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "and HF_HUB_OFFLINE forbids to download them; unset it, or" in check(params)[0]
+    assert "and HF_HUB_OFFLINE forbids downloading them; unset it, or" in check(params)[0]
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: "file")
     assert check(params) == []
     (tmp_path / "weights.pt").write_bytes(b"")
     assert check(with_backbone(tiny_suite, "RN50", str(tmp_path / "weights.pt"))) == []
     assert "'RN50' has random weights; give one of openai, " in check(
         with_backbone(tiny_suite, "RN50"))[0]
-    assert "is not complete, open_clip_config.json, open_clip_model" in check(
+    assert "is incomplete, open_clip_config.json, open_clip_model" in check(
         with_backbone(tiny_suite, "local-dir:none"))[0]
 
 
@@ -191,7 +191,7 @@ def test_long_names_are_listed_with_what_fits(own_suite):
         check(params)
     first, second = str(caught.value).splitlines()
     assert first.startswith("datasets.mine: 1 class names are too long, because the text tower "
-                            "reads 77 tokens. A name may have as many tokens as this: 70 with the "
+                            "reads 77 tokens. The most tokens a name may have: 70 with the "
                             "template, 70 with coop, 70 with prograd, 70 with kgcoop, 70 with "
                             "dualpt, 70 with dualview, 69 with the prompt ensemble. Shorten")
     assert second == f"  '{'7' * 80}': 80 tokens"  # each digit is one
@@ -232,7 +232,7 @@ def test_names_that_the_terminal_s_encoding_cannot_write(own_suite, what):
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0"}
     found = run(own_suite / "params.yaml", **plain)
     assert found.returncode == 1 and found.stderr.count("\n") == 1
-    assert ("cannot be written in this terminal's encoding of text, ascii; set the environment "
+    assert ("cannot be written in this terminal's text encoding, ascii; set the environment "
             "variable PYTHONUTF8=1 and run this again") in found.stderr
     assert run(own_suite / "params.yaml", **plain | {"PYTHONUTF8": "1"}).returncode == 0
 

@@ -179,7 +179,7 @@ def grocery_split(folder):
 def test_grocery_split_follows_its_recipe(request):
     path = request.config.rootpath / "data" / "splits" / "grocery.json"
     if not path.is_file():
-        pytest.skip("data/splits/grocery.json is not here; `dvc pull` brings it")
+        pytest.skip("data/splits/grocery.json is not here; `dvc pull` fetches it")
     assert json.loads(path.read_text()) == grocery_split(SHARED / "grocery")
 
 
@@ -280,7 +280,7 @@ UNUSABLE = {
     "bad item": (lambda root: edit_split(root, lambda content: content | {"val": [["a", "0"]]}),
                  r"'val' holds \['a', '0'\]"),
     "two classes, one name": (rename(1, "Red disc"),
-                              "two classes have one name, 'red disc' .label 0. and 'Red disc'"),
+                              "two classes share a name, 'red disc' .label 0. and 'Red disc'"),
     "two names": (rename(1, "lime disc", "test"),
                   "label 1 has two class names, 'green disc' and 'lime disc'"),
     "a label left out": (without(2, SPLITS), r"labels of 5 classes must be 0 to 4; \[2\] are"),

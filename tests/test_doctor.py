@@ -21,7 +21,7 @@ from promptstudy.doctor import diagnose, table
 from promptstudy.params import load_params
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the images are divided anew",
-                                        "ignore:.*two classes have one name")
+                                        "ignore:.*two classes share a name")
 
 
 @pytest.fixture
@@ -95,15 +95,15 @@ def changed_file(path):
 
 BROKEN = {
     "images gone": ("oxford_pets", unlink("images/Bombay_3.jpg", "images/Bombay_1.jpg"),
-                    ["2 of 30 listed images are not there, e.g. ", "images/Bombay_1.jpg"]),
+                    ["2 of 30 listed images are missing, e.g. ", "images/Bombay_1.jpg"]),
     "folder of images gone": ("ucf101", lambda folder: shutil.rmtree(
-        folder / "UCF-101-midframes/Yo_Yo"), ["10 of 30 listed images are not there"]),
+        folder / "UCF-101-midframes/Yo_Yo"), ["10 of 30 listed images are missing"]),
     "count": ("food101", unlink("images/waffles/0.jpg"),
-              ["3 classes, 14 / 6 / 9 images; published are 3 classes, 15 / 6 / 9 images"]),
+              ["3 classes, 14 / 6 / 9 images; published: 3 classes, 15 / 6 / 9 images"]),
     "a class gone": ("imagenet_a", lambda folder: shutil.rmtree(folder / "imagenet-a/n01443537"),
-                     ["1 classes, 0 / 0 / 10 images; published are 2 classes, 0 / 0 / 20"]),
+                     ["1 classes, 0 / 0 / 10 images; published: 2 classes, 0 / 0 / 20"]),
     "digest": ("oxford_flowers", changed_file("imagelabels.mat"),
-               ["imagelabels.mat has md5:", "published is md5:", "is not a MATLAB file"]),
+               ["imagelabels.mat has md5:", "published file has md5:", "is not a MATLAB file"]),
     "annotations": ("sun397", lambda folder: (folder / "ClassName.txt").write_text("/a/abbey\n"),
                     ["class '/a/apse/indoor' is not in the dataset's list"]),
     "class names": ("imagenet", lambda folder: (folder / "classnames.txt").write_text("a page\n"),
@@ -115,7 +115,7 @@ BROKEN = {
 def test_damage_is_broken_and_names_file_count_or_digest(suite, monkeypatch, name, damage, said):
     damage(build(suite, name, monkeypatch))
     finding = diagnose(suite, name)
-    assert finding.state == "broken" and "remove what is broken" in finding.todo[0], finding
+    assert finding.state == "broken" and "remove the broken files" in finding.todo[0], finding
     assert all(words in finding.found for words in said), finding.found
 
 
@@ -128,7 +128,7 @@ def test_split_file_that_is_not_coops(suite, monkeypatch):
              "test": [("banded/banded_0002.jpg", 0, "banded")]}
     miniature.write_split(folder, "split_zhou_DescribableTextures.json", lists)
     found = diagnose(suite, "dtd").found
-    assert "has sha256:" in found and "published is sha256:f26ebeccd2b58e68" in found
+    assert "has sha256:" in found and "published file has sha256:f26ebeccd2b58e68" in found
 
 
 def test_own_folders(own_suite):
@@ -259,4 +259,4 @@ def test_fetch_says_what_failed_and_goes_on(command, monkeypatch):
 def test_help_lists_both(command):
     code, said = command("--help")
     text = " ".join(said.out.split())
-    assert code == 0 and "present, missing or broken" in text and "an open source" in text
+    assert code == 0 and "present, missing or broken" in text and "openly available" in text

@@ -304,8 +304,8 @@ def test_stored_pack_is_used_without_images(own_suite, tiny_backbone):
 
 
 @pytest.mark.parametrize("settings, message", [
-    ({"views": 3}, "made with views = 2, this run has views = 3"),
-    ({"local_grid": 1}, "made with local_grid = 2, this run has local_grid = 1")])
+    ({"views": 3}, "made with views = 2, but this run has views = 3"),
+    ({"local_grid": 1}, "made with local_grid = 2, but this run has local_grid = 1")])
 def test_stored_pack_of_other_settings_is_refused(own_suite, tiny_backbone, settings, message):
     params = load(own_suite)
     build_packs(params, ["figures"])
@@ -320,7 +320,7 @@ def test_stored_pack_of_another_image_tower_is_refused(own_suite, tiny_backbone)
     save_clip(own_suite / "data" / "clip", VIT, seed=1)
     other = load_backbone("local-dir:data/clip", root=own_suite)
     with pytest.raises(DamagedFile, match=f"image_fingerprint = '{tiny_backbone.image_fingerprint}"
-                                          f"', this run has image_fingerprint = "):
+                                          f"', but this run has image_fingerprint = "):
         features(without_images(params), "figures", other)
     pack, report = features(params, "figures", other)  # from the images it works, uncompared
     assert pack.origin["image_fingerprint"] == other.image_fingerprint and not report.compared

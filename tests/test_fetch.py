@@ -107,8 +107,8 @@ def test_part_of_another_version_is_thrown_away(tmp_path):
                                             (b"<!DOCTYPE html>", "a web page")])
 def test_wrong_checksum_is_refused(tmp_path, content, named):
     with FileServer({"/data.tar": content}) as server:
-        with pytest.raises(FetchError, match=f"gives {named} instead of what was published: its "
-                                             "checksum is md5:.*, expected is md5:.*by hand"):
+        with pytest.raises(FetchError, match=f"gives {named} instead of the published file: its "
+                                             "checksum is md5:.*, not md5:.*by hand"):
             get(server, tmp_path / "data.tar")
         assert len(server.requests) == 1
     assert os.listdir(tmp_path) == []
@@ -202,7 +202,7 @@ def test_more_than_is_known_to_come_is_refused(tmp_path, monkeypatch, length):
     """Whether or not the server says how much it will send."""
     monkeypatch.setattr(fetching, "MARGIN", 1000)
     with FileServer({"/data.tar": CONTENT}, lambda *_: {"length": length}) as server:
-        with pytest.raises(FetchError, match="data.tar sends more than the 2 MB that was published "
+        with pytest.raises(FetchError, match="data.tar sends more than the 2 MB expected "
                                              "at most; it may have moved: get it by hand"):
             download(f"{server.url}/data.tar", tmp_path / "data.tar", md5(CONTENT), 0, 2_000_000)
         assert os.listdir(tmp_path) == [] and len(server.requests) == 1
@@ -453,7 +453,7 @@ def test_archive_without_what_it_should_hold(tmp_path, offline, monkeypatch):
     monkeypatch.setitem(PIECES, "imagenet_a", [
         piece if piece.by_hand else piece._replace(digest=md5(content))
         for piece in PIECES["imagenet_a"]])
-    with pytest.raises(FetchError, match="imagenet-a.tar holds no imagenet-a where it should"):
+    with pytest.raises(FetchError, match="imagenet-a.tar has no imagenet-a where expected"):
         fetch(tmp_path, "imagenet_a")
 
 
@@ -462,7 +462,7 @@ def test_two_fetches_at_once_are_refused(tmp_path, offline):
     work = tmp_path / "dtd" / ".fetch"
     work.mkdir(parents=True)
     with FileLock(work / "lock"):
-        with pytest.raises(FetchError, match="another fetch is at work in .*; wait for its end"):
+        with pytest.raises(FetchError, match="another fetch is running in .*; wait for it to end"):
             fetch(tmp_path, "dtd")
 
 

@@ -127,9 +127,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("expected", "message"), [
-    ({"dataset": "dogs"}, "dataset = 'cats', this run has dataset = 'dogs'"),
-    ({"dataset": "cats", "views": 8}, "views = 4, this run has views = 8"),
-    ({"grid": 3}, "grid = None, this run has grid = 3")], ids=str)
+    ({"dataset": "dogs"}, "dataset = 'cats', but this run has dataset = 'dogs'"),
+    ({"dataset": "cats", "views": 8}, "views = 4, but this run has views = 8"),
+    ({"grid": 3}, "grid = None, but this run has grid = 3")], ids=str)
 def test_a_file_made_from_something_else_is_refused_naming_what_differs(expected, message, stored):
     with pytest.raises(DamagedFile, match=message):
         load_tensors(stored, expected)

@@ -27,7 +27,7 @@ from promptstudy.params import Layout, load_params
 OFFICIAL = json.loads((GOLDEN / "splits.json").read_text())
 LAYOUT_OF = {layout.split: name for name, layout in LAYOUTS.items() if layout.split}
 anew = pytest.mark.filterwarnings("ignore:.*the images are divided anew")
-twins = pytest.mark.filterwarnings("ignore:.*two classes have one name")
+twins = pytest.mark.filterwarnings("ignore:.*two classes share a name")
 short = pytest.mark.filterwarnings("ignore:fewer than")
 
 
@@ -289,7 +289,7 @@ def test_twice_published_images_are_a_warning(tiny_suite, tmp_path):
     folder = miniature.build(tmp_path, "sun397") / "SUN397"
     shutil.copyfile(folder / "a/abbey/sun_tr0.jpg", folder / "a/apse/indoor/sun_tr1.jpg")
     params = suite(tiny_suite, tmp_path)
-    with pytest.warns(UserWarning, match="sun397: 1 images of the published lists are there twice"):
+    with pytest.warns(UserWarning, match="sun397: 1 images of the published lists occur twice"):
         digests = check_images(load_dataset(params, "sun397"), image_folder(params, "sun397"))
     assert len(digests) == 30
 
@@ -357,7 +357,7 @@ DAMAGES = {
                                     "`python -m promptstudy doctor dtd` says where to get it"),
     "no images folder": ("ucf101", gone("UCF-101-midframes"), "UCF-101-midframes does not exist"),
     "emptied class": ("dtd", emptied("images/banded"),
-                      "images/banded: there is no image in it; add some or remove the folder"),
+                      "images/banded: it holds no images; add some or remove the folder"),
     "too few images": ("food101", lambda folder: [
         path.unlink() for path in sorted((folder / "images/waffles").iterdir())[3:]],
         "class 'waffles' has 3 images"),
@@ -385,7 +385,7 @@ DAMAGES = {
                       "Testing_01.txt: class '/a/alley' is not in the dataset's list of classes"),
     "too few to divide": ("sun397", edited("Training_01.txt", "\n".join(
         f"/a/abbey/sun_tr{number}.jpg" for number in range(4)) + "\n", ""),
-        "Training_01.txt: class 'abbey' has 2 training images, dividing them 80/20 needs at least"),
+        "Training_01.txt: class 'abbey' has 2 training images; dividing them 80/20 needs at least"),
     "no MATLAB file": ("stanford_cars", gone("devkit/cars_meta.mat"), "cars_meta.mat does not"),
     "torn MATLAB file": ("stanford_cars", torn("devkit/cars_train_annos.mat"),
                          "cars_train_annos.mat is not a MATLAB file .*; get it again"),
@@ -410,8 +410,8 @@ DAMAGES = {
     "a class twice": ("imagenet", edited("classnames.txt", "n01443537", "n01440764"),
                       "classnames.txt: its WordNet ids are not in order"),
     "flat val": ("imagenet", flat("images/val"),
-                 "images/val: one folder a class is expected, there is none .*parse_val_archive"),
-    "no train": ("imagenet", gone("images/train"), "images/train: one folder a class is expected"),
+                 "images/val: one folder per class is expected, there is none .*parse_val_archive"),
+    "no train": ("imagenet", gone("images/train"), "images/train: one folder per class is"),
     "a class without train folder": ("imagenet", gone("images/train/n01443537"),
                                      "images/train: 1 classes of classnames.txt have no folder, "
                                      "e.g. 'n01443537'; unpack the archive again"),
@@ -419,12 +419,12 @@ DAMAGES = {
         path.unlink() for path in sorted((folder / "images/train/n01443537").iterdir())[4:]],
         "train/n01443537: 4 images, at least 5 are needed"),
     "a folder too many": ("imagenet_r", added("imagenet-r/n99999999"),
-                          "'n99999999' is no class of classnames.txt; remove the folder"),
+                          "'n99999999' is not a class of classnames.txt; remove the folder"),
     "a class without number": ("imagenetv2", gone("imagenetv2-matched-frequency-format-val/3"),
                                "1 classes of classnames.txt have no folder, e.g. '3'"),
     "a class without sketch": ("imagenet_sketch", gone("images/n01440764"), "e.g. 'n01440764'"),
     "emptied class of A": ("imagenet_a", emptied("imagenet-a/n04008634"),
-                           "imagenet-a/n04008634: there is no image in it"),
+                           "imagenet-a/n04008634: it holds no images"),
 }
 
 

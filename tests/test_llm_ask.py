@@ -350,8 +350,8 @@ def test_a_reply_that_is_too_large_is_neither_kept_nor_unpacked(suite, do):
 
 
 @pytest.mark.parametrize("coding, reason", [
-    ("br", "a reply packed as 'br', which was not asked for"),
-    ("gzip", "a reply that is not gzip, though it is said to be")])
+    ("br", "a reply packed as 'br', which was not requested"),
+    ("gzip", "a reply that is not gzip, though its header says so")])
 def test_a_reply_that_cannot_be_unpacked_is_listed(suite, coding, reason):
     do = {"body": "what is this?", "headers": {"Content-Encoding": coding}}
     with Server(lambda number, question: do if number == 2 else None) as server:
@@ -453,7 +453,7 @@ def test_a_key_that_is_no_secret_is_no_word_to_hide(suite, monkeypatch):
 @pytest.mark.parametrize("name, value, message", [
     ("HTTPS_PROXY", "socks5://127.0.0.1:1080", "HTTPS_PROXY names a socks5 proxy; only http"),
     ("ALL_PROXY", "ftp://127.0.0.1:21", "ALL_PROXY names a ftp proxy; only http"),
-    ("HTTP_PROXY", "http://proxy:oops", "a proxy of the environment .* is no address"),
+    ("HTTP_PROXY", "http://proxy:oops", "a proxy of the environment .* is not an address"),
     ("OPENAI_BASE_URL", "localhost:8000/v1", "OPENAI_BASE_URL .* must begin with http"),
     ("OPENAI_API_KEY", "sk-\n123456", "OPENAI_API_KEY holds characters that no key has")])
 def test_an_environment_that_cannot_be_used_is_one_message(suite, monkeypatch, name, value,

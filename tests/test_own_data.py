@@ -56,7 +56,7 @@ def test_folders_that_archives_and_systems_leave_are_no_classes(own_suite, litte
     folder = own_suite / "images" / "mine"
     draw_pictures(folder, [*CLASSES[:2], "plain"], count=4)
     (folder / "plain").rename(folder / litter)
-    with pytest.warns(UserWarning, match=f"mine: left out, as no class is called so: '{litter}'"):
+    with pytest.warns(UserWarning, match=f"mine: left out, as they are not classes: '{litter}'"):
         dataset = load_own_folder(own_suite)
     assert dataset.class_names == sorted(CLASSES[:2])
 
@@ -95,7 +95,7 @@ def test_names_and_endings_are_torchvisions():
 
 
 OUTSIDE = {
-    "../../../../outside.png": "leads out of the images folder; move the image there",
+    "../../../../outside.png": "leads out of the images folder; move the image into it",
     "red disc/../../outside.png": "leads out of the images folder",
     "..": "leads out of the images folder", "/etc/outside.png": "is absolute; paths are relative",
     "C:\\outside.png": "is absolute", "red disc/\0.png": "holds a NUL, which no path can have",

@@ -85,14 +85,15 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("llm.corpora", {"shape": "x.json"}, "llm.corpora: 'shape' is not a dataset; did you mean "
                                          "'shapes'?"),
     ("backbone", None, "backbone: field required"),
-    ("datasets.shapes", {}, "datasets.shapes: needs images (with a split or without), or a layout"),
-    ("datasets.shapes.layout", "dtd", "datasets.shapes: needs images (with a split or without)"),
-    ("datasets.dtd", {"layout": "dtd", "split": "x.json"}, "datasets.dtd: needs images (with a"),
+    ("datasets.shapes", {}, "datasets.shapes: needs exactly one: images (with or without a split), "
+                            "or a layout"),
+    ("datasets.shapes.layout", "dtd", "datasets.shapes: needs exactly one: images (with or "),
+    ("datasets.dtd", {"layout": "dtd", "split": "x.json"}, "datasets.dtd: needs exactly one"),
     ("datasets.dtd", {"layout": "dttd"}, "datasets.dtd.layout: input should be 'imagenet', 'cal"),
-    ("transfer.domain", {"x": {"layout": "dtd", "images": "x"}}, "transfer.domain.x: needs images"),
+    ("transfer.domain", {"x": {"layout": "dtd", "images": "x"}}, "transfer.domain.x: needs "),
     ("coop.schedule.epochs_on", {"shape": 5}, "coop.schedule.epochs_on: 'shape' is not a dataset; "
                                               "did you mean 'shapes'?"),
-    ("seeds", [1, 1], "seeds: each only once (found [1, 1])"),
+    ("seeds", [1, 1], "seeds: each may occur only once (found [1, 1])"),
     ("datasets.shapes.template", "a photo", "datasets.shapes.template: needs {} once (found "
                                             "'a photo')"),
     ("dualpt.few_shot.text_align", "kld", "dualpt.few_shot.text_align: input should be 'ot', "
@@ -109,28 +110,28 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("dualpt.study_shots", [3], "dualpt.schedule.epochs: no number of epochs for 3 shots"),
     ("aape.few_shot.aggregator", "max", "aape.few_shot.aggregator: input should be 'attention', "
                                         "'mean', 'random' or 'mlp' (found 'max')"),
-    ("aape.study_shots", [1], "aape.study_shots: base-to-new is trained with base_to_new_shots = 2 "
-                              "alone (found [1])"),
+    ("aape.study_shots", [1], "aape.study_shots: base-to-new is trained only with "
+                              "base_to_new_shots = 2 (found [1])"),
     ("captioned", {"shapes": {"images": "a", "captions": "b"}}, "captioned.shapes: there is a "
-                                                                "dataset of that name"),
-    ("aape.schedule.epochs", {2: 1}, "aape.schedule.epochs: no number of epochs for 1 shot, as "
+                                                                "dataset with that name"),
+    ("aape.schedule.epochs", {2: 1}, "aape.schedule.epochs: no number of epochs for 1 shot, which "
                                      "captioned needs"),
     ("transfer", None, "transfer: field required"),
     ("transfer.source", "shape", "transfer.source: 'shape' is not a dataset; did you mean "
                                  "'shapes'?"),
-    ("transfer.shots", 4, "transfer.shots: must be one of shots, with which linear probes are "
+    ("transfer.shots", 4, "transfer.shots: must be one of shots, for which linear probes are "
                           "trained (found 4)"),
     ("transfer.shots", 4, "prograd.schedule.epochs: no number of epochs for 4 shots"),
     ("transfer.per_class", 0, "transfer.per_class: input should be greater than or equal to 1"),
     ("transfer.domain", {"lines": {"shift": "drawing"}}, "transfer.domain.lines.shift: input "
                                                          "should be 'sketch', 'rendition',"),
-    ("transfer.domain.lines", {}, "transfer.domain.lines: needs images (with a split or without), "
-                                  "or a layout, or a shift, and one of them"),
+    ("transfer.domain.lines", {}, "transfer.domain.lines: needs exactly one: images (with or "
+                                  "without a split), or a layout, or a shift"),
     ("transfer.domain.lines", {"shift": "sketch", "images": "x"}, "transfer.domain.lines: needs"),
     ("transfer.domain.lines", {"shift": "sketch", "split": "x"}, "transfer.domain.lines: needs"),
-    ("transfer.domain", {"figures": {"shift": "sketch"}}, "transfer.domain.figures: another kind "
-                                                          "of test images is called so; rename"),
-    ("transfer.domain", {"original": {"images": "x"}}, "transfer.domain.original: another kind"),
+    ("transfer.domain", {"figures": {"shift": "sketch"}}, "transfer.domain.figures: other "
+                                                          "test images have that name; rename"),
+    ("transfer.domain", {"original": {"images": "x"}}, "transfer.domain.original: other test"),
     ("shots", [1, 5], "coop.schedule.epochs: no number of epochs for 5 shots"),
 ])
 def test_wrong_value_is_named(faulty, key, value, message):

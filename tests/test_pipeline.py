@@ -104,7 +104,7 @@ def test_make_repro_mends_what_a_killed_run_left_and_says_what_ran_and_why(proje
     notebook.write_bytes(kept.replace(b'"outputs": []', b'"outputs": [{"output_type": "stream", '
                                       b'"name": "stdout", "text": "seen"}]', 1))
     said = repro(project)
-    assert "removed .dvc/tmp/rwlock" in said and "took the outputs out of 03_coop.ipynb" in said
+    assert "removed .dvc/tmp/rwlock" in said and "stripped the outputs of 03_coop.ipynb" in said
     assert all(f"removed {path.relative_to(project)}" in said for path in stray)
     assert notebook.read_bytes() == kept and not any(path.exists() for path in stray)
     assert "everything was up to date" in said and "reports/index.html" in said

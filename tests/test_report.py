@@ -106,7 +106,7 @@ def test_a_suite_without_a_method_has_a_report_without_it(suite, absent):
     write_results(suite.root / "reports" / "results.csv", frame)
     page = write_report(suite).read_text()
     assert "CoOp" in page and all(f"<td>{METHODS[name]}</td>" not in page for name in absent)
-    assert ("What the parts of AAPE contribute" in page) == ("aape" not in absent)
+    assert ("Ablations of AAPE" in page) == ("aape" not in absent)
     for claim in claims(frame, suite)["claim"]:
         assert not any(METHODS[name] in claim for name in absent), claim
 

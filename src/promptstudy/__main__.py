@@ -1,4 +1,4 @@
-"""Reproduce, study and extend four CLIP prompt-learning papers: one command a step."""
+"""Reproduce, study and extend four CLIP prompt-learning papers: one command per step."""
 
 import argparse
 import importlib
@@ -11,13 +11,13 @@ from . import commands
 from .errors import UserError
 from .lifetime import end_with_dvc, stage_of_dvc
 
-# Every module of `commands` is a command, called like it: its docstring is the help, `arguments`
-# declares what it takes, `run` does the work. Heavy packages are imported inside `run`, so that
+# Every module of `commands` is a command of the same name: its docstring is the help, `arguments`
+# declares the arguments, `run` does the work. Heavy packages are imported inside `run`, so that
 # help and `check` answer at once.
 
 
 def main():
-    """Parse the command line and run one command; what the user can mend ends in one message."""
+    """Parse the command line and run one command; errors that users can fix end in one message."""
     end_with_dvc()
     called = "promptstudy" if Path(sys.argv[0]).stem == "promptstudy" else "python -m promptstudy"
     parser = argparse.ArgumentParser(prog=called, description=__doc__)

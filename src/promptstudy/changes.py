@@ -1,4 +1,4 @@
-"""What two classifiers make of the same images: classes that gain or lose, and examples."""
+"""Two classifiers compared on the same images: classes that gain or lose, and examples."""
 
 from typing import NamedTuple
 
@@ -27,9 +27,9 @@ class Changes(NamedTuple):
                          index=[self.class_names[label] for label in means.index])
 
     def examples(self, count, classes=3):
-        """Return `count` images that `after` puts right and `count` that it spoils, as dicts.
+        """Return `count` images that `after` corrects and `count` that it gets wrong, as dicts.
 
-        They are the ones whose right class gained or lost most probability, of different classes.
+        They are those whose true class gained or lost the most probability, one per class.
         """
         rows = torch.arange(len(self.labels))
         gain = (self.after - self.before)[rows, self.labels]

@@ -1,4 +1,4 @@
-"""What can be said of a suite before anything runs, in a second and without torch."""
+"""Checks of a suite before anything runs, in a second and without torch."""
 
 import warnings
 
@@ -11,7 +11,7 @@ from .pipeline import check_stages
 
 
 def check(params):
-    """Return notes on what is not at hand yet or left out, a list of sentences.
+    """Return notes, a list of sentences, on what is not available yet or is left out.
 
     Raises a `UserError` for the first thing that cannot be used: the stages, the backbone, a
     dataset's files (if `data_root` is set), or class names that are too long.
@@ -46,7 +46,7 @@ def _check_datasets(params):
 
 
 def _stored_class_names(params, name):
-    """The class names of a stored feature pack; none if there is no sound one, as is said later."""
+    """The class names of a stored feature pack; [] if it is not intact, which is reported later."""
     from .datasets.root import pack_path
     try:
         with safe_open(pack_path(params, name), framework="np") as file:

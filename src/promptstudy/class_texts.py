@@ -1,4 +1,4 @@
-"""What is written about the classes of a Task, as text and as the text tower sees it."""
+"""Texts about the classes of a Task, as text and as features of the text tower."""
 
 from .clip.descriptions import encode_descriptions, hand_crafted_texts, shuffled
 from .llm.descriptions import load_descriptions
@@ -15,8 +15,8 @@ def sentences(task):
 def descriptions(task, kind="llm"):
     """Return the `DescriptionFeatures` of all classes.
 
-    kind: `llm` are the language model's, `template` the hand-crafted prompt as the only one,
-    `shuffled` the language model's of another class. A shifted version has its source's.
+    kind: `llm`, the language model's; `template`, only the hand-crafted prompt; `shuffled`, the
+    language model's for another class. A shifted version uses its source's.
     """
     if task.source:
         return descriptions(task.source, kind).of(task.source_labels)
@@ -29,7 +29,7 @@ def descriptions(task, kind="llm"):
 
 @per_task
 def view_texts(task):
-    """Return the texts that a hand-crafted view can have, `{view: {class name: [text, ...]}}`."""
+    """Return the texts of every hand-crafted view, `{view: {class name: [text, ...]}}`."""
     return hand_crafted_texts(task.class_names, task.template, sentences(task))
 
 
@@ -37,7 +37,7 @@ def view_texts(task):
 def view_features(task, view):
     """Return the `DescriptionFeatures` of all classes in a hand-crafted view.
 
-    view: `template`, `ensemble` or `descriptions`. A shifted version has its source's.
+    view: `template`, `ensemble` or `descriptions`. A shifted version uses its source's.
     """
     if task.source:
         return view_features(task.source, view).of(task.source_labels)

@@ -1,8 +1,8 @@
-"""Which files of this package a piece of it depends on: found in the code, so that no list lies.
+"""Which files of this package a part of it depends on, found in the code itself.
 
 `dvc.yaml` names these files for every stage (`python -m promptstudy stages` writes them, a test
-compares), and what is learned carries their digest, so that it is learned again when one of
-them changes.
+checks them), and learned parameters carry their digest, so that they are trained again when one
+of the files changes.
 """
 
 import ast
@@ -17,8 +17,8 @@ from .params.methods import BLOCKS
 PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
 # Methods and their blocks of params are imported by name at run time (`methods.table.load`,
-# `params.methods.BLOCKS`), which the code does not show. Who trains a method or reads its block
-# says which; whoever imports the evaluation restores them all.
+# `params.methods.BLOCKS`), which the code does not show. Code that trains a method or reads its
+# block says which; code that imports the evaluation restores all methods.
 RESTORES_ALL = f"{NAME}.evaluation"
 INCLUDED = re.compile(r'{%-?\s*(?:include|extends|import|from)\s+"([^"]+)"')  # in a template
 METHODS = [f"{NAME}.methods.{name}" for name in BLOCKS]
@@ -27,8 +27,9 @@ METHODS = [f"{NAME}.methods.{name}" for name in BLOCKS]
 def files(*modules):
     """Return the sorted paths of everything that the modules (dotted names) depend on.
 
-    That is themselves, what they import, anywhere in their code, from this package, the packages
-    these are in (unless their `__init__` holds no code), and the data files that they name.
+    These are the modules, everything that they import from this package, anywhere in their code,
+    the packages that contain these (unless their `__init__` holds no code), and the data files
+    that they name.
     """
     return _closure([_file(module) for module in modules])
 
@@ -98,14 +99,14 @@ def _imports(tree, package):
             continue
         for name in names:
             parts = name.split(".")
-            if parts[0] == NAME:  # with the packages that it is in, whose __init__ runs first
+            if parts[0] == NAME:  # with its parent packages, whose __init__ runs first
                 files = (_file(".".join(parts[:n])) for n in range(1, len(parts) + 1))
                 needed += [file for file in files if file]
     return needed
 
 
 def _file(module):
-    """The file of a module or package of that dotted name, or None."""
+    """The file of the module or package with that dotted name, or None."""
     path = PACKAGE.parent.joinpath(*module.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py")
                  if file.is_file()), None)

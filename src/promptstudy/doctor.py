@@ -1,4 +1,4 @@
-"""What is there of a suite's datasets, what is not, and what to do about it."""
+"""Which of a suite's datasets are present, missing or broken, and what to do about it."""
 
 import os
 import warnings
@@ -16,7 +16,7 @@ from .errors import DamagedFile, DatasetError
 
 
 class Finding(NamedTuple):
-    """The state of a dataset, `present`, `missing` or `broken`, what was found, what to do."""
+    """A dataset's state (`present`, `missing` or `broken`), what was found, and what to do."""
 
     name: str
     state: str
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
 
 
 def diagnose(params, name):
-    """Return the `Finding` on dataset `name`, by its lists, listings of folders and digests.
+    """Return the `Finding` on dataset `name`, from its lists, folder listings and digests.
 
     Images are not opened: that is done once, before their features are computed.
     """
@@ -45,13 +45,13 @@ def diagnose(params, name):
             dataset = load_dataset(params, name)
         counts = (len(dataset.class_names), *(len(getattr(dataset, split)) for split in SPLITS))
         if layout and counts != LAYOUTS[layout].sizes:
-            faults.append(f"{_sizes(counts)}; published are {_sizes(LAYOUTS[layout].sizes)}")
+            faults.append(f"{_sizes(counts)}; published: {_sizes(LAYOUTS[layout].sizes)}")
         faults += _absent_images(dataset, image_folder(params, name))
     except DatasetError as error:
         faults.append(str(error))
     if faults:
-        again = f"remove what is broken; then `python -m promptstudy doctor {name}` says how to " \
-                "get it"
+        again = f"remove the broken files; `python -m promptstudy doctor {name}` then says how " \
+                "to get them"
         return Finding(name, "broken", "; ".join(faults), [again] if layout else [])
     notes = [_sizes(counts), *(str(remark.message) for remark in remarks)]
     return Finding(name, "present", "; ".join(notes), todo)
@@ -73,7 +73,7 @@ def _diagnose_pack(params, name):
         pack = FeaturePack.load(path)
     except FileNotFoundError:
         return Finding(name, "missing", f"{path} does not exist and data_root is not set", [
-            "`dvc pull` brings stored packs; for images, set data_root in params.yaml"])
+            "`dvc pull` fetches stored packs; for images, set data_root in params.yaml"])
     except DamagedFile as error:
         return Finding(name, "broken", str(error))
     counts = (len(pack.class_names), *(len(getattr(pack, split)) for split in SPLITS))
@@ -81,13 +81,13 @@ def _diagnose_pack(params, name):
 
 
 def _unusable_without(missing, layout):
-    """Can the dataset not be used? CoOp's split file is but better where folders tell classes."""
+    """Is the dataset unusable? CoOp's split file is optional where folders give the classes."""
     optional = None if LAYOUTS[layout].exact else LAYOUTS[layout].split
     return any(piece.makes != optional for piece in missing)
 
 
 def _how_to_get(params, name, missing):
-    """What to download, from where and where to put it, one line a piece."""
+    """What to download, from where and where to put it, one line per piece."""
     lines = []
     for piece in missing:
         if piece.by_hand:
@@ -96,12 +96,12 @@ def _how_to_get(params, name, missing):
         else:
             size = f", {piece.size / 1e9:.2f} GB" if piece.size else ""
             line = f"`python -m promptstudy fetch {name}`: {piece.makes} from {piece.url}{size}"
-        lines.append(line + " (not needed beside the split file)" * piece.raw)
+        lines.append(line + " (not needed with the split file)" * piece.raw)
     return lines
 
 
 def _wrong_digests(params, layout):
-    """Say which files are not what was published."""
+    """Return a message for each file that differs from the published one."""
     folder = data_root(params) / LAYOUTS[layout].folder
     wrong = []
     for piece in PIECES[layout]:
@@ -109,12 +109,12 @@ def _wrong_digests(params, layout):
         if piece.digest and not piece.is_archive and path.is_file():
             found = digest_of(path, piece.digest)
             if found != piece.digest:
-                wrong.append(f"{path} has {found}, published is {piece.digest}")
+                wrong.append(f"{path} has {found}, the published file has {piece.digest}")
     return wrong
 
 
 def _absent_images(dataset, folder):
-    """Say how many of a dataset's images are not there, by listing each folder once."""
+    """Say how many of a dataset's images are missing, listing each folder once."""
     listed = defaultdict(set)
     for split in SPLITS:
         for item in getattr(dataset, split):
@@ -123,7 +123,7 @@ def _absent_images(dataset, folder):
     gone = [folder / parent / name for parent, names in listed.items()
             for name in sorted(names - _names_in(folder / parent))]
     total = sum(map(len, listed.values()))
-    return [f"{len(gone):,} of {total:,} listed images are not there, e.g. {gone[0]}"] \
+    return [f"{len(gone):,} of {total:,} listed images are missing, e.g. {gone[0]}"] \
         if gone else []
 
 

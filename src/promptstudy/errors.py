@@ -1,11 +1,11 @@
-"""Errors that users cause and can mend: each is shown as one message, without a traceback.
+"""Errors that users cause and can fix: each is shown as one message, without a traceback.
 
-Any other exception is a fault of this project and keeps its traceback.
+Any other exception is a bug in this project and keeps its traceback.
 """
 
 
 class UserError(ValueError):
-    """Something that the user gave cannot be used; the message says what it is and what to do."""
+    """User input cannot be used; the message says what is wrong and what to do."""
 
 
 class ParamsError(UserError):
@@ -17,11 +17,11 @@ class DatasetError(UserError):
 
 
 class BackboneError(UserError):
-    """The frozen CLIP that params.yaml names cannot be had or does not fit its purpose."""
+    """The frozen CLIP that params.yaml names is not available or does not fit its purpose."""
 
 
 class UnsupportedTower(BackboneError, NotImplementedError):
-    """A tower of the model is of a kind that this project does not know how to run."""
+    """A tower of the model is of a kind that this project cannot run."""
 
 
 class PromptError(UserError):
@@ -33,7 +33,7 @@ class CorpusError(UserError):
 
 
 class AskError(UserError):
-    """The language model cannot be asked, or has not answered everything."""
+    """The language model cannot be asked, or has not answered every request."""
 
 
 class FetchError(UserError):
@@ -49,7 +49,7 @@ class StorageError(UserError):
 
 
 class MissingFile(UserError, FileNotFoundError):
-    """A file that an earlier step makes is not there; the message says which step."""
+    """A file that an earlier step makes is missing; the message says which step."""
 
 
 class PublishedError(UserError):
@@ -57,7 +57,7 @@ class PublishedError(UserError):
 
 
 class ZeroShotMismatch(UserError):
-    """Zero-shot accuracy is not the published one; the message says by how much and what to do."""
+    """Zero-shot accuracy is not as published; the message says by how much and what to do."""
 
 
 class DivergedError(UserError, FloatingPointError):
@@ -69,4 +69,4 @@ class StageError(UserError):
 
 
 class NotebookError(UserError):
-    """A notebook cannot be run as a stage, or a cell of it failed because of one of the above."""
+    """A notebook cannot be run as a stage, or one of its cells failed with one of the above."""

@@ -22,7 +22,7 @@ PROBE = "val C"  # the linear probe's only variant
 
 
 def subsets(protocol):
-    """Return the subsets of its own test images on which a dataset's `learned` are scored."""
+    """Return the subsets of a dataset's own test images that `learned` scores."""
     return {"few_shot": ("all",), "base_to_new": ("base", "new")}.get(protocol, ())
 
 
@@ -47,7 +47,7 @@ class Evaluation(Scores):
                             linear_probe.origin(self.params, self.pack, self.backbone))[0]
 
     def learned(self, method):
-        """Evaluate every setting that learns to classify; base-to-new meets the new names here."""
+        """Evaluate every classification setting; base-to-new sees new class names only here."""
         for setting in plan(self.params, method, self.name):
             for subset in subsets(setting.protocol):
                 model = self.trained(method, setting, subset)
@@ -57,14 +57,14 @@ class Evaluation(Scores):
                     self.add_runs(method, setting, label, subset, predictions)
 
     def inputs(self, model, subset="all"):
-        """Return what a model's `predict` wants of a subset's images."""
+        """Return what a model's `predict` needs of a subset's images."""
         images = [self.images_of(subset)[0]]
         return images + [self.local_of(subset)] if model.reads_local else images
 
     def retrieval(self):
-        """Evaluate retrieval between the test images and their captions, both ways.
+        """Evaluate retrieval between the test images and their captions in both directions.
 
-        Captions are those of a captioned dataset, or else the descriptions of the image's class.
+        Captions are those of a captioned dataset, otherwise the descriptions of the image's class.
         """
         texts, labels = self.captions
         self.add_recalls("zero_shot", "image feature", 0, [0], self.features[None], texts, labels)
@@ -99,7 +99,7 @@ class Evaluation(Scores):
         return features[weights > 0], (weights > 0).nonzero()[:, 0]
 
     def class_descriptions(self):
-        """Evaluate DuAl-PT's class descriptions alone, as a classifier without training."""
+        """Evaluate DuAl-PT's class descriptions on their own, as a classifier without training."""
         predicted = (self.features @ descriptions(self).mean.T).argmax(dim=-1)
         self.add("few_shot", "dualpt", DESCRIPTIONS_ALONE, 0, 0, "all", predicted)
 
@@ -113,16 +113,16 @@ class Evaluation(Scores):
                 self.add_quarters(*about, predicted)
 
     def trained(self, method, setting, subset="all", onto=None):
-        """Return the trained method of a setting, what it learned around the names of a subset.
+        """Return the trained method of a setting, applied to the class names of a subset.
 
-        The names, and the texts about them, are those of `onto`, another Evaluation, if given.
+        The names, and the texts about them, come from `onto`, another Evaluation, if given.
         """
         learned = learned_by(self.tensors(method), setting)
         return table.load(method).restore(self, setting, learned, subset, onto)
 
     @per_task
     def tensors(self, method):
-        """Return what a method's stage learned, refused if made from anything else than now."""
+        """Return what a method's stage learned; raise `DamagedFile` for another provenance."""
         return load_tensors(self.params.artefact(method, self.name), origin(self, method))[0]
 
     def compare(self, before, after):

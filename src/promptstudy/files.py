@@ -1,10 +1,9 @@
-"""Files that are whole or absent: atomic writes, digests, and tensors that carry their origin.
+"""Files that are whole or absent: atomic writes, digests, and tensors with their provenance.
 
-A safetensors file notices when it is cut short but not when a bit flips, so every tensor file
-written here holds a record of what it was made from and a SHA-256 over tensors and record, which
-is checked when it is read.
+safetensors notices a truncated file but not a flipped bit, so every tensor file written here holds
+its provenance and a SHA-256 over tensors and provenance, which is checked on reading.
 
-Importing torch takes two seconds, which commands that have no tensors need not spend.
+Importing torch takes two seconds, so commands without tensors do not import it.
 """
 
 import errno
@@ -21,18 +20,18 @@ from safetensors import SafetensorError, safe_open
 
 from .errors import DamagedFile, MissingFile, StorageError
 
-AGAIN = "delete it and make it again (what is under data/ comes back with `dvc pull --force`)"
+AGAIN = "delete it and make it again (`dvc pull --force` restores files under data/)"
 
 
-PART = ".part-"  # how the name of a file begins that is being written: PART, process id, "-"
+PART = ".part-"  # begins the name of a file that is being written; process id and "-" follow
 
 
 @contextmanager
 def written_whole(path):
-    """Give a temporary path beside `path` and rename it to `path` once the block has succeeded.
+    """Yield a temporary path beside `path`; rename it to `path` once the block has succeeded.
 
-    An interrupted block leaves whatever stood at `path` before untouched. Raises `StorageError`
-    naming `path` where the disk is full or the folder is read-only.
+    An interrupted block leaves an earlier file at `path` untouched. Raises `StorageError` naming
+    `path` if the disk is full or the folder is read-only.
     """
     path = Path(path)
     try:
@@ -48,7 +47,7 @@ def written_whole(path):
 
 def _is_of_storage(error):
     """Does an exception say that the disk is full or cannot be written to?"""
-    if isinstance(error, SafetensorError):  # which has the system's message, but not its number
+    if isinstance(error, SafetensorError):  # it has the system's message but not its number
         return "(os error" in str(error)
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -75,7 +74,7 @@ def _written_whole(path):
 
 
 def write_text(path, text):
-    """Write `text` to `path` in one piece (see `written_whole`)."""
+    """Write `text` to `path` atomically (see `written_whole`)."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -87,7 +86,7 @@ def file_sha256(path):
 
 
 def json_sha256(value):
-    """Return the SHA-256 of a JSON-able value, whatever the order of its keys."""
+    """Return the SHA-256 of a JSON-serialisable value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -103,12 +102,12 @@ def tensors_sha256(tensors):
 
 
 def _plain(value):
-    """Return `value` as JSON gives it back: lists for tuples, text for keys."""
+    """Return `value` after a round trip through JSON: lists for tuples, text for keys."""
     return json.loads(json.dumps(value))
 
 
 def _seal(tensors, origin):
-    """Return the one metadata entry of a tensor file; safetensors writes several in any order."""
+    """Return a tensor file's only metadata entry: safetensors writes several in random order."""
     origin = _plain(origin)
     digest = hashlib.sha256(tensors_sha256(tensors).encode())
     digest.update(json.dumps(origin, sort_keys=True).encode())
@@ -124,7 +123,7 @@ def stored_origin(metadata):
 
 
 def save_tensors(path, tensors, origin):
-    """Save a dict of tensors with `origin`, a JSON-able record of what they were made from.
+    """Save a dict of tensors with `origin`, a JSON-serialisable record of their provenance.
 
     The same tensors and origin give the same bytes.
     """
@@ -138,8 +137,8 @@ def load_tensors(path, expected=None):
     """Return `(tensors, origin)` of a file that `save_tensors` wrote.
 
     `expected` holds the entries of `origin` that the caller relies on.
-    Raises `DamagedFile` naming the file and what is wrong: unreadable, a digest that does not fit,
-    or the first entry of `origin` that differs from `expected`.
+    Raises `DamagedFile` naming the file and what is wrong: unreadable, a digest that does not
+    match, or the first entry of `origin` that differs from `expected`.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -155,24 +154,24 @@ def load_tensors(path, expected=None):
     except (KeyError, TypeError, ValueError):
         intact = False
     if not intact:
-        raise DamagedFile(f"{path} has changed since it was written: its SHA-256 does not fit; "
+        raise DamagedFile(f"{path} has changed since it was written: its SHA-256 does not match; "
                           f"{AGAIN}")
     for key, value in _plain(expected or {}).items():
         if origin.get(key) != value:
             raise DamagedFile(f"{path} was made with {key} = {_short(origin.get(key))}, "
-                              f"this run has {key} = {_short(value)}; {AGAIN}")
+                              f"but this run has {key} = {_short(value)}; {AGAIN}")
     return tensors, origin
 
 
 def _short(value):
-    """Return a value for a message: its beginning alone if it is long."""
+    """Return a value for a message, shortened if it is long."""
     return textwrap.shorten(repr(value), 80, placeholder=" ...")
 
 
 def _how_to_make(path):
-    """Say which command makes a file that is absent; artefacts are artefacts/STAGE/NAME."""
+    """Say which command makes a missing file; artefacts are artefacts/STAGE/NAME."""
     if path.parent.parent.name != "artefacts":
-        return "`dvc pull` brings what is embedded"
+        return "`dvc pull` fetches the embedded data"
     stage = path.parent.name
     stage = stage if stage == "shifted" else f"{stage}@{path.stem}"
-    return f"`make repro` makes everything that is missing, `dvc repro {stage}` this file"
+    return f"`make repro` makes everything that is missing, `dvc repro {stage}` only this file"

@@ -1,7 +1,7 @@
-"""JupyterLab beside the pipeline: notebooks are stored without what running them adds.
+"""JupyterLab beside the pipeline: notebooks are stored without their outputs.
 
-The pipeline depends on the files in notebooks/. If a saved notebook held outputs, reading one would
-make its stages look out of date. So JupyterLab stores code and prose alone (Jupyter calls
+The pipeline depends on the files in notebooks/. If a saved notebook held outputs, reading it would
+make its stages look out of date. So JupyterLab stores only code and prose (Jupyter calls
 `before_saving`, see jupyter/jupyter_server_config.json), and `make repro` strips what other
 editors have stored.
 """
@@ -13,11 +13,11 @@ from .files import write_text
 
 LANGUAGE = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"}}
-CELL_KEYS = ("tags",)  # of a cell's metadata; editors add more, such as times
+CELL_KEYS = ("tags",)  # cell metadata that is stored; editors add more, such as times
 
 
 def stripped(notebook):
-    """Return a notebook node as it is kept: no outputs, counts or traces of an editor."""
+    """Return a notebook node as it is stored: without outputs, counts or editor metadata."""
     notebook = strip_output(notebook, keep_output=False, keep_count=False, keep_id=True)
     notebook.metadata = nbformat.from_dict(LANGUAGE)
     for cell in notebook.cells:
@@ -33,7 +33,7 @@ def before_saving(model, **_):
 
 
 def strip_outputs(folder):
-    """Strip the notebooks in a folder; return the paths of those that this has changed."""
+    """Strip the notebooks in a folder; return the paths of those that changed."""
     changed = []
     for path in sorted(folder.glob("*.ipynb")):
         before = path.read_text(encoding="utf-8")

@@ -15,16 +15,16 @@ import yaml
 from .errors import StageError
 from .files import file_sha256
 
-GRACE = 10  # seconds for ending in order
-RAN = Path(".work") / "stages.jsonl"  # a line for every stage that has ended: name and seconds
+GRACE = 10  # seconds for a clean exit
+RAN = Path(".work") / "stages.jsonl"  # one line per stage that has ended: name and seconds
 
 
 def end_with_dvc():
-    """End this process within seconds, and in order, if the DVC that runs it as a stage ends.
+    """End this process cleanly, within seconds, if the DVC that runs it as a stage ends.
 
-    DVC notes in its `rwlock` file who runs a stage. That process must be an ancestor of this one;
-    if it is not, it was killed before this one started. Ending in order lets papermill stop its
-    kernel. Outside of a stage nothing is watched.
+    DVC's `rwlock` file names the process that runs a stage. It must be an ancestor of this one;
+    if it is not, it was killed before this one started. A clean exit lets papermill stop its
+    kernel. Outside a stage nothing is watched.
     """
     if "DVC_STAGE" not in os.environ:  # which DVC sets for a stage's command
         return
@@ -60,9 +60,9 @@ def _owner():
 def stage_of_dvc():
     """Run the block as a stage: refuse code that changed meanwhile, and say how long it took.
 
-    DVC notes the code as it is when a stage has ended. Raises `StageError` naming a file that was
-    edited since the stage began, so that a result of older code is never taken for one of newer.
-    Outside of a stage the block runs as it is.
+    DVC records the code after a stage has ended. Raises `StageError` naming a file that was edited
+    since the stage began, so that a result of old code is never taken for one of new code.
+    Outside a stage the block just runs.
     """
     if "DVC_STAGE" not in os.environ:
         yield
@@ -74,8 +74,8 @@ def stage_of_dvc():
     edited = sorted(path for path in before.keys() | after.keys()
                     if before.get(path) != after.get(path))
     if edited:
-        raise StageError(f"{', '.join(edited)} changed while stage {name} ran, so its result is of "
-                         "the code before; run `make repro` again")
+        raise StageError(f"{', '.join(edited)} changed while stage {name} ran, so its result is "
+                         "from the old code; run `make repro` again")
     _note(root, name, time.monotonic() - started)
 
 
@@ -92,7 +92,7 @@ def _code(root, name):
 
 
 def _note(root, name, seconds):
-    """Say in one line how long a stage took, and note it for the summary of `repro`."""
+    """Print how long a stage took, and record it for the summary of `repro`."""
     print(f"{name}: {seconds:.0f} s", flush=True)
     path = root / RAN
     path.parent.mkdir(exist_ok=True)

@@ -1,19 +1,19 @@
-"""What is measured: accuracy, how typical an image is, and recall in retrieval."""
+"""Metrics: accuracy, how typical an image is, and retrieval recall."""
 
 import torch
 from torch.nn import functional as F
 
 RANKS = (1, 5, 10)
-CHUNK = 256  # queries that are ranked at once
+CHUNK = 256  # queries ranked at once
 
 
 def top1(predicted, labels):
-    """Return the share of correct predictions in percent, over images and not over classes."""
+    """Return the share of correct predictions in percent, over images, not over classes."""
     return 100 * (predicted == labels).double().mean(dim=-1)
 
 
 def top1_each(shares, labels):
-    """Return 100 for every image [N] whose highest share [N, C] is the right class's, else 0."""
+    """Return 100 for every image [N] whose highest share [N, C] is the true class's, else 0."""
     return 100.0 * (shares.argmax(dim=-1) == labels)
 
 
@@ -33,13 +33,12 @@ def quarters(values):
 
 
 def recalls(images, texts, image_labels, text_labels):
-    """Return `{direction: (queries, {k: recall@k [R] in percent})}` of both directions.
+    """Return `{direction: (queries, {k: recall@k [R] in percent})}` for both directions.
 
-    images: normalised features [R, N, d] of R runs; texts: [M, d]; an image and a text belong
-    together if their labels [N] and [M] are equal, so that an image may have several texts and a
-    text several images. Recall@k is the share of queries with something that belongs to them among
-    the k best; a query that nothing belongs to is left out. A tie counts against the query.
-    Raises `ValueError` when nothing belongs together.
+    images: normalised features [R, N, d] of R runs; texts: [M, d]; an image and a text match if
+    their labels [N] and [M] are equal, so an image may have several texts and a text several
+    images. Recall@k is the share of queries with a match among the k best; queries without any
+    match are left out. A tie counts against the query. Raises `ValueError` when nothing matches.
     """
     texts = texts.expand(len(images), -1, -1)
     directions = {"image_to_text": (images, texts, image_labels, text_labels),
@@ -56,10 +55,10 @@ def recalls(images, texts, image_labels, text_labels):
 
 
 def best_ranks(queries, answers, query_labels, answer_labels):
-    """Return the rank [R, N], from 1, of the best of the answers that belong to each query.
+    """Return the rank [R, N], from 1, of the best matching answer to each query.
 
-    queries [R, N, d] and answers [R, M, d] are ranked by their product; before the best right
-    answer come all wrong ones that score as much or more.
+    The answers [R, M, d] are ranked by inner product with the queries [R, N, d]; wrong answers that
+    score at least as high as the best right one come before it.
     """
     ranks = []
     for part, labels in zip(queries.split(CHUNK, dim=1), query_labels.split(CHUNK), strict=True):

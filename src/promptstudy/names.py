@@ -1,7 +1,6 @@
 """What names and templates in params.yaml must look like.
 
-The name of a dataset becomes part of file names, of commands that a shell runs, of DVC's stages and
-of a table of results.
+The name of a dataset becomes part of file names, shell commands, DVC stages and tables of results.
 """
 
 import re
@@ -11,9 +10,9 @@ from collections import defaultdict
 
 import yaml
 
-FORM = "made of the letters A to Z, digits, _ and - alone and do not begin with -"
-LONGEST = 100  # file names of 255 bytes are what most systems can have
-MISSING = {"na", "nan", "none", "null"}  # what tables of results read as an absent value
+FORM = "may hold only the letters A to Z, digits, _ and -, and must not begin with -"
+LONGEST = 100  # most systems limit file names to 255 bytes
+MISSING = {"na", "nan", "none", "null"}  # tables of results read these as a missing value
 
 
 def key_faults(blocks):
@@ -44,19 +43,19 @@ def number_as_key(block, key):
 
 
 def suggested(name):
-    """Return the name of the allowed form that is like `name`."""
+    """Return an allowed name that resembles `name`."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:LONGEST]
     return plain if plain and not _is_no_text(plain) else f"d{plain}"
 
 
 def template_fault(template):
-    """Return why a template cannot be filled with a class name, a sentence, or None."""
+    """Return a sentence on why a template cannot be filled with a class name, or None."""
     found = f"needs {{}} once (found {template!r})"
     try:
         fields = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError:
-        return f"{found}: a brace stands alone in it; write {{{{ or }}}} for a brace in the prompt"
+        return f"{found}: it has an unpaired brace; write {{{{ or }}}} for a brace in the prompt"
     if fields == [("", "", None)]:
         return None
     other = next((name for name, *_ in fields if name), None)
@@ -65,18 +64,18 @@ def template_fault(template):
 
 def _fault(name):
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
-        return ("cannot be used, as names become part of files' names and of commands: they are "
+        return ("cannot be used: names become part of file names and commands, so they "
                 f"{FORM}; call it {suggested(name)!r}")
     if len(name) > LONGEST:
-        return f"has {len(name)} letters, {LONGEST} are the most; shorten it"
+        return f"has {len(name)} letters, at most {LONGEST} are allowed; shorten it"
     if _is_no_text(name):
-        return ("is not read as text everywhere, by YAML without quotes or in a table of results; "
+        return ("is not always read as text, by YAML without quotes or in a table of results; "
                 f"call it {suggested(name)!r}")
     return None
 
 
 def _is_no_text(name):
-    """Is it read as a number, a truth value or an absent one, by YAML 1.1 or 1.2 or by pandas?"""
+    """Is it read as a number, a boolean or a missing value, by YAML 1.1 or 1.2 or by pandas?"""
     try:
         float(name)
         return True

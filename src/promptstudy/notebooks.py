@@ -1,8 +1,7 @@
 """Run a notebook as a pipeline stage: execute it with papermill, then render it as a page.
 
-Added to papermill: parameters that the notebook does not have are refused (papermill only warns),
-files are written whole, the kernel is this interpreter, and errors that the user can mend are told
-from others.
+Beyond papermill: unknown parameters are refused (papermill only warns), files are written whole,
+the kernel is this interpreter, and errors that the user can fix are told apart from bugs.
 """
 
 import os
@@ -33,10 +32,11 @@ CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 def run_notebook(path, parameters, executed, page, note=""):
     """Execute the notebook at `path` and render it.
 
-    `parameters` are put behind its `parameters` cell; `executed` is where the executed copy goes
-    (also after a failure, with the error in it), `page` the HTML, which opens with `note`. Raises
-    `NotebookError` for an unknown parameter before anything runs, and for a cell that ends in an
-    error that the user can mend; for any other failing cell papermill's error, with its traceback.
+    `parameters` are inserted after its `parameters` cell; `executed` is the path of the executed
+    copy (written after a failure too, with the error in it), `page` that of the HTML, which opens
+    with `note`. Raises `NotebookError` for an unknown parameter, before anything runs, and for a
+    cell that fails with an error that the user can fix; for any other failing cell, papermill's
+    error with its traceback.
     """
     known = papermill.inspect_notebook(str(path))
     for name in parameters:
@@ -48,7 +48,7 @@ def run_notebook(path, parameters, executed, page, note=""):
                 str(path), str(temporary), parameters, progress_bar=False,
                 cwd=str(Path(path).parent),  # as JupyterLab and nbval do
                 stdout_file=sys.stdout, stderr_file=sys.stderr,
-                # the kernel's warning on every start, that it talks over local TCP, is no news
+                # hides the warning on every start that the kernel talks over local TCP
                 extra_arguments=["--IPKernelApp.log_level=ERROR"], shutdown_kernel="immediate")
         except papermill.PapermillExecutionError as error:
             failure = error
@@ -68,10 +68,10 @@ USER_ERRORS = {name for name, kind in vars(errors).items()
 
 @contextmanager
 def _own_kernel(folder):
-    """Let the kernel `python3` be this interpreter, whatever kernels the user has installed.
+    """Make the kernel `python3` this interpreter, whatever kernels the user has installed.
 
-    The kernel's temporary files are in a folder of this process below `folder`, so that those of a
-    killed one can be found (see `repro.sweep`).
+    The kernel's temporary files go to a folder of this process below `folder`, so that those of a
+    killed process can be found (see `repro.sweep`).
     """
     before = os.environ.get("JUPYTER_PATH")
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,12 +89,12 @@ def _own_kernel(folder):
 
 
 def notebook_html(notebook, name, note=""):
-    """Return the page of an executed notebook: self-contained, equal for equal results.
+    """Return an executed notebook as a self-contained page, the same for the same results.
 
-    Equations become MathML, which browsers draw without a script from the network. Progress bars
-    and warnings (the error stream) are left out, since they hold times; what was printed stands in
-    one piece, however the kernel happened to send it. HTML in a notebook's own text stays HTML;
-    what its cells print and the tables that they show are escaped by nbconvert and by pandas.
+    Equations become MathML, which browsers render without a script from the network. Progress bars
+    and warnings (stderr) are left out, since they hold times; printed text is joined into one
+    piece, however the kernel sent it. HTML in a notebook's own text stays HTML; printed text and
+    tables are escaped by nbconvert and by pandas.
     """
     title = _title(notebook) or name  # before equations in it become MathML
     for number, cell in enumerate(notebook.cells):
@@ -117,7 +117,7 @@ def _title(notebook):
 
 def _math_to_mathml(markdown):
     """Replace `$..$` and `$$..$$` outside code by MathML."""
-    parts = CODE.split(markdown)  # code stands at the odd places
+    parts = CODE.split(markdown)  # the odd parts are code
     parts[::2] = [MATH.sub(_mathml, part) for part in parts[::2]]
     return "".join(parts)
 

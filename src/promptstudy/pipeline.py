@@ -1,4 +1,4 @@
-"""The stages of dvc.yaml: which methods have some, and what code each of them depends on."""
+"""The stages of dvc.yaml: which methods have one, and what code each stage depends on."""
 
 import shlex
 
@@ -12,7 +12,7 @@ READ_ALL = ("evaluate", "figures", "report")  # stages that read the blocks of a
 
 
 def training(method):
-    """Return the stage that trains a method, as dvc.yaml has it, but for the code it depends on.
+    """Return the stage that trains a method, as in dvc.yaml, without the code it depends on.
 
     A method that reads more, such as descriptions, needs them added to `deps` and `params` by hand.
     """
@@ -27,8 +27,8 @@ def training(method):
 def with_methods(definition, methods):
     """Give a parsed dvc.yaml the stages of exactly these methods; return it.
 
-    A method without a stage gets one (`training`); those of other methods are removed, with their
-    pages, and so is what other stages read of them.
+    A method without a stage gets one (`training`). The stages and pages of other methods are
+    removed, and so is what the remaining stages read from them.
     """
     stages = definition["stages"]
     for method in BLOCKS:
@@ -46,7 +46,7 @@ def with_methods(definition, methods):
 
 
 def _fit(entries, form, methods, all_of_them):
-    """Take the entries of other methods out of a list, and put missing ones in if it needs all."""
+    """Remove the entries of other methods from a list; add missing ones if it needs all."""
     for method in BLOCKS:
         entry = form.format(method)
         if method not in methods and entry in entries:
@@ -56,13 +56,13 @@ def _fit(entries, form, methods, all_of_them):
 
 
 def check_stages(params):
-    """Raise `ParamsError` if dvc.yaml trains other methods than params.yaml has blocks of."""
+    """Raise `ParamsError` if dvc.yaml trains other methods than params.yaml has blocks for."""
     path = params.root / "dvc.yaml"
     stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else None
     if stages is None:  # a suite that DVC does not run
         return
-    faults = [f"  {method}: a stage of it, but no block" if method in stages else
-              f"  {method}: a block of it, but no stage"
+    faults = [f"  {method}: has a stage but no block" if method in stages else
+              f"  {method}: has a block but no stage"
               for method in BLOCKS if (method in stages) != (method in params.methods)]
     if faults:
         raise ParamsError("dvc.yaml and params.yaml have different methods; run `make stages`:\n"
@@ -72,8 +72,8 @@ def check_stages(params):
 def code_of(stage, root):
     """Return the paths, relative to the project at `root`, of the code that a stage depends on.
 
-    stage: its `cmd` and `params` as in dvc.yaml. What a method's block of params.yaml is made of
-    matters to stages that read the block. A folder stands for its files where all are needed.
+    stage: its `cmd` and `params` as in dvc.yaml. A stage that reads a method's block of params.yaml
+    depends on the code of the block. A folder replaces its files if all of them are needed.
     """
     program, *arguments = shlex.split(stage["cmd"])[2:]
     assert program == code.NAME, stage["cmd"]
@@ -88,14 +88,14 @@ def code_of(stage, root):
 
 
 def _read(stage):
-    """The methods whose block a stage reads; one that depends on the whole file reads all."""
+    """The methods whose block a stage reads: all if it depends on the whole file."""
     params = stage.get("params", [])
     whole = any(not isinstance(entry, str) for entry in params)
     return [method for method in BLOCKS if whole or method in params]
 
 
 def _folders(folder, files):
-    """Put folders in the place of their files where all of these are among `files`."""
+    """Replace the files of a folder by the folder where all of them are among `files`."""
     own = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"
            and not (path.name == "__init__.py" and not code.has_code(path))]
     if own and files.issuperset(own):
@@ -106,7 +106,7 @@ def _folders(folder, files):
 
 
 def with_dependencies(definition, root):
-    """Put its code into the `deps` of every stage of a parsed dvc.yaml, in place of what stands.
+    """Replace the code in the `deps` of every stage of a parsed dvc.yaml; return it.
 
     Files below `src` are code; everything else is left alone, and so are frozen stages.
     """

@@ -1,4 +1,4 @@
-"""Which settings a suite trains on a dataset, on which images, and by which schedule."""
+"""Which settings a suite trains on a dataset, on which images, and with which schedule."""
 
 import torch
 
@@ -17,7 +17,7 @@ def plan(params, method, dataset):
 def transferred(params, method):
     """Return the `Setting` of a method that is trained on the source to be tested elsewhere.
 
-    Where the suite trains the same variant few-shot by the same schedule, it is that one.
+    If the suite trains the same variant few-shot with the same schedule, it is that setting.
     """
     variant, source = getattr(params, method).base_to_new, params.transfer.source
     few_shot, alone = (Setting(protocol, variant, params.transfer.shots)
@@ -30,7 +30,7 @@ def transferred(params, method):
 def _tested_there(params, method, dataset):
     """The settings of a method that are trained on a dataset to be tested on it."""
     block = getattr(params, method)
-    if dataset in params.captioned:  # every image is a class of its own, so there is one a class
+    if dataset in params.captioned:  # every image is a class of its own, so there is one per class
         return [Setting("retrieval", block.retrieval, 1)]
     few_shot = params.shots if block.few_shot else ()
     settings = [Setting("few_shot", block.few_shot, shots) for shots in few_shot]
@@ -69,9 +69,9 @@ def training_draws(params, pack, setting):
 
 
 def count_epochs(schedule, shots, n_images):
-    """Return how many epochs a setting trains for: those of its shots, within `max_steps`.
+    """Return the number of epochs of a setting: that of its shots, limited by `max_steps`.
 
-    Warm-up teaches nothing, so one epoch follows it, however many steps that is.
+    Warm-up teaches nothing, so at least one epoch follows it, however many steps that is.
     """
     epochs = schedule.epochs[shots]
     if schedule.max_steps is not None:
@@ -82,5 +82,5 @@ def count_epochs(schedule, shots, n_images):
 
 
 def count_steps(schedule, shots, n_images):
-    """Return how many steps the epochs of a setting are."""
+    """Return the number of optimisation steps of a setting."""
     return count_epochs(schedule, shots, n_images) * max(1, n_images // schedule.batch_size)

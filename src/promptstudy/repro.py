@@ -1,4 +1,4 @@
-"""`make repro`: DVC's run, with what can be mended before it and a summary after it."""
+"""`make repro`: `dvc repro`, with repairs before it and a summary after it."""
 
 import hashlib
 import json
@@ -17,11 +17,10 @@ from .results import METHODS, average_over_datasets, main_rows, over_seeds, read
 
 
 def sweep(root):
-    """Remove what killed runs left behind; return its paths, relative to `root`.
+    """Remove what killed runs left behind; return the removed paths, relative to `root`.
 
-    That is, if no DVC runs here, DVC's list of who uses which file and what is in its cache, where
-    they are damaged; half-written files and temporary folders of kernels, of processes that have
-    ended.
+    These are half-written files and temporary kernel folders of processes that have ended and, if
+    no DVC runs here, a damaged `rwlock` file of DVC and the damaged files in its cache.
     """
     swept = []
     if not _dvc_runs(root):
@@ -39,7 +38,7 @@ def sweep(root):
 
 
 def _damaged(rwlock):
-    """Is DVC's list of who uses which file there, and not one that DVC can read?"""
+    """Is there an `rwlock` file, DVC's list of who uses which file, that DVC cannot read?"""
     from dvc.rwlock import SCHEMA
     from voluptuous import Invalid
     try:
@@ -52,13 +51,13 @@ def _damaged(rwlock):
 
 
 def _damaged_in_cache(root):
-    """Return the files in DVC's cache that are not what they are called after, their MD5.
+    """Return the files in DVC's cache whose MD5 is not the one in their name.
 
-    DVC does not look: it would bring back the same damaged file whenever the one made of it is
-    deleted. Without it, DVC runs the stage again.
+    DVC does not check: it would restore the same damaged file whenever its copy is deleted.
+    Without the cached file, DVC runs the stage again.
     """
     damaged, cache = [], root / ".dvc" / "cache" / "files" / "md5"
-    for path in sorted(cache.glob(f"??/{'[0-9a-f]' * 30}*")):  # of a folder: *.dir
+    for path in sorted(cache.glob(f"??/{'[0-9a-f]' * 30}*")):  # folders are *.dir
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "md5").hexdigest()
         if digest != path.parent.name + path.stem:
@@ -80,7 +79,7 @@ def reasons(root):
     """Return why each stage is out of date, `{stage: [what has changed, ...]}`, as DVC sees it.
 
     Stages that depend on such a stage follow, `{stage: ["STAGE runs again"]}`, in DVC's order.
-    Raises `UserError` if another DVC command is at work here, and for files that DVC cannot read.
+    Raises `UserError` if another DVC command is running here, and for files that DVC cannot read.
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -91,7 +90,7 @@ def reasons(root):
         raise UserError(f"another DVC command is running in this project: {who}; run `make repro` "
                         "again when it has ended") from None
     except DvcException as error:
-        known = "; `git checkout dvc.lock` brings back the one that was committed last"
+        known = "; `git checkout dvc.lock` restores the last committed one"
         raise UserError(f"DVC cannot tell what is out of date: {str(error).strip()}"
                         f"{known if 'dvc.lock' in str(error) else ''}") from None
 
@@ -113,7 +112,7 @@ def _reasons(root):
 
 
 def _described(changes):
-    """Return a line for each change in what DVC's status says of a stage."""
+    """Return a line for each change that DVC's status reports for a stage."""
     lines = []
     for change in changes:
         if isinstance(change, str):  # such as "changed command"
@@ -134,7 +133,7 @@ def run(root, arguments):
         try:
             process.wait()
         except BaseException:
-            # a terminal has sent Ctrl-C to all of them, but whoever signals this process has not
+            # a terminal sends Ctrl-C to all of them, but a signal may reach only this process
             for stage in psutil.Process(process.pid).children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
                     stage.send_signal(signal.SIGINT)
@@ -143,19 +142,19 @@ def run(root, arguments):
             process.kill()
             raise
     if process.returncode:
-        raise UserError("a stage failed; its message is above. What is finished is kept: mend it "
-                        "and run `make repro` again")
+        raise UserError("a stage failed; its message is above. Finished stages are kept: fix the "
+                        "cause and run `make repro` again")
 
 
 def ran(root):
-    """Return the stages that have ended since the note of them was removed, {name: seconds}."""
+    """Return the stages that have ended since the record was removed, {name: seconds}."""
     path = root / RAN
     lines = path.read_text().splitlines() if path.is_file() else []
     return {entry["stage"]: entry["seconds"] for entry in map(json.loads, lines)}
 
 
 def summary(why, stages, params):
-    """Return what to say at the end: which stages ran and why, the report, the first numbers."""
+    """Return the closing message: which stages ran and why, the report, the main numbers."""
     lines = []
     for stage, seconds in stages.items():
         known = why.get(stage, ["asked for"])
@@ -163,7 +162,7 @@ def summary(why, stages, params):
         lines.append(f"  {stage}: {seconds:.0f} s ({known[0]}{more})")
     lines = [f"{len(stages)} stages ran:", *lines] if stages else ["everything was up to date"]
     reports = params.root / "reports"
-    if (reports / "results.csv").is_file():  # it is not before the first evaluation
+    if (reports / "results.csv").is_file():  # absent before the first evaluation
         lines += [f"Report: {reports / 'index.html'}",
                   headline(read_results(reports / "results.csv"), params)]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Rows of results: scores of predictions on test images, and of hand-crafted prompts.
 
-Test labels are read here and in `evaluation`, and nowhere else.
+Test labels are read only here and in `evaluation`.
 """
 
 import functools
@@ -26,7 +26,7 @@ class Scores(Task):
         self.rows = []
 
     def images_of(self, subset):
-        """Return normalised features and labels of a subset; labels count within the subset."""
+        """Return normalised features and labels of a subset; labels are relative to the subset."""
         if subset == "all":
             return self.features, self.labels
         mask = self.halves[subset]
@@ -63,7 +63,7 @@ class Scores(Task):
             "seed": seed, "subset": subset, "metric": metric, "value": value, "n_test": n_test})
 
     def add_quarters(self, method, variant, shots, seed, predicted):
-        """Add a row for each quarter of the test images by typicality: 1 the least typical."""
+        """Add a row for each quarter of the test images by typicality: 1 is the least typical."""
         for quarter in range(1, 5):
             images = self.quarter == quarter
             if images.any():

@@ -7,9 +7,9 @@ from .pipeline import with_dependencies, with_methods
 
 
 def rewrite(params):
-    """Write into the suite's dvc.yaml the stages of its methods and the code each depends on.
+    """Write the stages of the suite's methods, and the code each depends on, into its dvc.yaml.
 
-    Comments stay, and so does what is neither of methods nor below src/.
+    Comments stay, and so does everything that is not about methods or src/.
     """
     path = params.root / "dvc.yaml"
     with_comments = YAML()

@@ -10,9 +10,9 @@ from .datasets.subsets import base_and_new, labels_in
 
 
 class Task:
-    """What every method is given: params, feature pack, backbone and text encoder of a dataset.
+    """The input of every method: params, feature pack, backbone and text encoder of a dataset.
 
-    A shifted version of another dataset has that one's Task as `source`, and its texts from there.
+    A shifted version of another dataset has that dataset's Task as `source` and uses its texts.
     """
 
     def __init__(self, params, pack, backbone, encoder, source=None):
@@ -20,7 +20,7 @@ class Task:
         self.backbone, self.encoder = backbone, encoder
         self.name, self.logit_scale = pack.origin["dataset"], backbone.logit_scale
         self.n_base = len(base_and_new(len(pack.class_names))[0])
-        self.kept = {}  # what `per_task` functions have made
+        self.kept = {}  # results of `per_task` functions
 
     @classmethod
     def load(cls, params, name):
@@ -44,7 +44,7 @@ class Task:
 
     @property
     def captioned(self):
-        """Has every image sentences of its own, instead of a class?"""
+        """Does every image have captions of its own instead of a class?"""
         return self.name in self.params.captioned
 
     def classes_of(self, subset):
@@ -79,7 +79,7 @@ class Task:
 
 
 def per_task(function):
-    """Decorate a function of a Task (and hashable arguments): its result is kept with the Task."""
+    """Decorate a function of a Task (and hashable arguments): its result is cached in the Task."""
     @functools.wraps(function)
     def once(task, *arguments):
         key = (function.__qualname__, *arguments)

@@ -1,4 +1,4 @@
-"""Text files as people have them: with a byte-order mark or without, in UTF-8 or in UTF-16."""
+"""Text files as users have them: with or without a byte-order mark, in UTF-8 or UTF-16."""
 
 import codecs
 import json
@@ -9,10 +9,10 @@ MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32",  # begins
 
 
 def read_text(path, error, utf8_only=False):
-    """Return the text of a file, whichever of Unicode's encodings it has and without its mark.
+    """Return the text of a file in any of Unicode's encodings, without its byte-order mark.
 
-    Raises `FileNotFoundError`, and `error` (a kind of `UserError`) for what is no file or cannot be
-    read as text; with `utf8_only` also for UTF-16.
+    Raises `FileNotFoundError`, and `error` (a kind of `UserError`) for a path that is not a file
+    or cannot be read as text; with `utf8_only` also for UTF-16.
     """
     if path.exists() and not path.is_file():
         raise error(f"{path} is not a file; give the path of a file")
@@ -29,7 +29,7 @@ def read_text(path, error, utf8_only=False):
 
 
 def decoded(content, utf8_only=False):
-    """Return bytes as text; raises `ValueError` that says why they are none."""
+    """Return bytes as text; raises `ValueError` saying why they are not text."""
     encoding = next((MARKS[mark] for mark in MARKS if content.startswith(mark)), "utf-8")
     if b"\0" in content[:4] and encoding == "utf-8":
         raise ValueError("it looks like UTF-16 without a byte-order mark")
@@ -39,7 +39,7 @@ def decoded(content, utf8_only=False):
 
 
 def parse_json(text):
-    """Return the value of a JSON text; raises `ValueError` that says why it is none."""
+    """Return the value of a JSON text; raises `ValueError` saying why it is not JSON."""
     try:
         return json.loads(text)
     except RecursionError:

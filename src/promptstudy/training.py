@@ -2,7 +2,7 @@
 
 Runs that share a schedule differ only in their images, their order and their starting point, so
 they are stacked on a leading run axis R. Losses are per run and the optimiser works elementwise,
-so each run is what it would be alone.
+so each run is what it would be on its own.
 """
 
 import math
@@ -21,13 +21,13 @@ from .files import json_sha256, load_tensors, save_tensors
 from .methods import table
 from .plans import count_epochs, count_steps, plan, schedule_of, training_draws
 
-AT_ONCE = 4  # settings at most that a processor trains side by side: each needs its own memory
+AT_ONCE = 4  # the most settings that train side by side on a CPU: each needs its own memory
 
 
 class Batch(NamedTuple):
-    """What a method's loss gets: one batch of images for each of R runs."""
+    """The input of a method's loss: one batch of images for each of R runs."""
 
-    index: torch.Tensor  # [R, B] place of each image among the training images
+    index: torch.Tensor  # [R, B] index of each image in the training images
     features: torch.Tensor  # [R, B, d] normalised global features
     labels: torch.Tensor  # [R, B]
 
@@ -60,9 +60,9 @@ class Stopped(Exception):
 def train(method, images, draws, schedule, shots, seeds, progress=None, stop=None):
     """Train `method` in place and return its losses [steps, R].
 
-    images: the pack's training images; draws: their indices [R, N], one row a run; `seeds` [R]
+    images: the pack's training images; draws: their indices [R, N], one row per run; `seeds` [R]
     order the images and pick the augmented views, independently for every run. `progress` is a
-    bar that is moved on with every step. Raises `DivergedError` naming the seed and step of a loss
+    bar that advances with every step. Raises `DivergedError` naming the seed and step of a loss
     that is not finite, and `Stopped` before the next step once the event `stop` is set.
     """
     device = next(method.parameters()).device
@@ -104,13 +104,13 @@ def _check_finite(loss, seeds, step):
 
 
 def train_plan(task, method):
-    """Return what a method learned in every setting of its `plan`, trained now unless it has been.
+    """Return what a method learned in every setting of its `plan`; train what is not trained yet.
 
-    What is returned are the tensors `SETTING/PARAMETER` [R, ...] of the learned parameters and
-    `SETTING/losses` [steps, R]. They are stored as the method's artefact with their `origin`; one
-    of the same origin is loaded instead. Each setting is kept on disk as soon as it is trained:
-    after a crash or an interruption the next call goes on with the others. An interruption
-    (Ctrl-C, Jupyter's button, SIGTERM) stops within one step.
+    Returns the learned parameters `SETTING/PARAMETER` [R, ...] and `SETTING/losses` [steps, R].
+    They are stored as the method's artefact with their `origin`; an artefact of the same origin is
+    loaded instead. Each setting is saved as soon as it is trained: after a crash or an
+    interruption the next call continues with the others. An interruption (Ctrl-C, Jupyter's stop
+    button, SIGTERM) takes effect within one step.
     """
     params, dataset, record = task.params, task.name, origin(task, method)
     artefact = params.artefact(method, dataset)
@@ -129,7 +129,7 @@ def train_plan(task, method):
              for schedule, setting, (draws, _) in zip(schedules, settings, drawn, strict=True)]
     build, stop = table.load(method).build, threading.Event()
     for setting, (draws, names) in zip(settings, drawn, strict=True):
-        # what does not fit is said before anything is trained; texts are encoded here, by all cores
+        # raises what does not fit before anything is trained; encodes texts here, on all cores
         build(task, setting, names, draws)
 
     def learn(number):
@@ -168,7 +168,7 @@ def _computed_by(device):
 
 
 def origin(task, method):
-    """Return the record of what a method's learned tensors of a dataset depend on."""
+    """Return the provenance record of a method's learned tensors on a dataset."""
     params, pack, backbone = task.params, task.pack, task.backbone
     record = {"method": method, "code": training_sha256(method), "seeds": params.seeds,
               "shots": params.shots, "settings": getattr(params, method).model_dump(mode="json"),
@@ -183,11 +183,11 @@ def origin(task, method):
 
 
 def side_by_side(function, items, device, stop=None):
-    """Return `[function(item), ...]`, on a processor some at once, in threads that share its cores.
+    """Return `[function(item), ...]`; on a CPU several run at once, in threads that share cores.
 
-    Many small operations keep several cores less busy than they would be with items of their own;
-    a GPU takes the items in turn. After a failure what has begun is ended and no other begins. An
-    interruption sets the event `stop`, which the function must heed, and is raised when it has.
+    Small operations do not keep several cores busy, so each item gets a share of the cores; a GPU
+    takes the items in turn. After a failure, running items finish and no others start. An
+    interruption sets the event `stop`, which the function must heed, and is raised once it has.
     """
     cores = torch.get_num_threads()
     at_once = min(AT_ONCE, cores, len(items)) if device.type == "cpu" else 1
@@ -196,7 +196,7 @@ def side_by_side(function, items, device, stop=None):
     try:
         futures = pending = [pool.submit(function, item) for item in items]
         while pending and not any(future.exception() for future in set(futures) - set(pending)):
-            # waking up now and then, as an interruption may reach another thread of the process
+            # wakes up regularly, as an interruption may reach another thread of the process
             _, pending = wait(pending, timeout=0.5, return_when="FIRST_EXCEPTION")
     except BaseException:  # raised in this thread, while it waits: an interruption
         if stop is not None:
@@ -216,9 +216,9 @@ def learned_by(tensors, setting):
 
 
 def kept(path, origin, compute):
-    """Return the tensors that `compute()` gives, kept at `path` so that a crash loses nothing.
+    """Return the tensors of `compute()`, cached at `path` so that a crash loses nothing.
 
-    A sound file made from the same `origin` is loaded instead; any other is replaced.
+    An intact file of the same `origin` is loaded instead; any other is replaced.
     """
     if path.exists():
         try:

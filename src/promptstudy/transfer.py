@@ -1,8 +1,8 @@
-"""Prompts away from home: protocols `cross_dataset` and `domain`.
+"""Transfer of learned prompts: protocols `cross_dataset` and `domain`.
 
-What was trained once, on all classes of one dataset, is tested on other datasets with their class
-names, or on shifted images of the same classes. Rows have the source as `dataset` and the images
-that were tested as `subset`, the source's own among them.
+Prompts trained once, on all classes of one dataset, are tested on other datasets with their class
+names, or on shifted images of the same classes. Rows have the source as `dataset` and the tested
+images as `subset`, including the source's own.
 """
 
 from .datasets.splits import shift_of
@@ -27,10 +27,10 @@ def cross_dataset(source, targets):
 def domain(source, packs):
     """Add the rows of `domain` to those of the `Evaluation` of the source.
 
-    packs: {name: FeaturePack} of the shifted versions; where these have not all of the source's
-    classes, the prediction is one of theirs. Besides what `cross_dataset` tests there are the
+    packs: {name: FeaturePack} of the shifted versions; if one lacks some of the source's classes,
+    predictions are among the classes it has. Besides what `cross_dataset` tests, this tests the
     linear probes and each method's few-shot variant, which were trained on the source anyway. The
-    images that shifts were made of are tested by themselves as well, so that like is compared with
+    images from which shifts were made are tested separately too, so that like is compared with
     like.
     """
     shots = source.params.transfer.shots
@@ -50,7 +50,7 @@ def domain(source, packs):
 
 
 def _originals(source, packs):
-    """Return {ORIGINAL: places of the images that were shifted among the source's test images}."""
+    """Return {ORIGINAL: indices of the shifted images in the source's test images}."""
     shifts = [pack for name, pack in packs.items() if shift_of(source.params, name)]
     if not shifts:
         return {}
@@ -73,7 +73,7 @@ def _linear_probe(source, protocol, target, parts):
 
 
 def _learned(source, protocol, method, setting, target, parts):
-    """Add a row for every run, and every variant that the training gives."""
+    """Add a row for every run and every variant that the training yields."""
     model = source.trained(method, setting, onto=target)
     found = table.predictions(source.params, method, setting, model, target.inputs(model))
     for variant, runs in found.items():

@@ -84,12 +84,12 @@ def _check_weights(folder):
     record, weights = folder / "build.json", folder / "open_clip_model.safetensors"
     for path in (record, weights):
         if not path.is_file():
-            raise MissingFile(f"{path} does not exist; `dvc pull` brings the embedded data")
+            raise MissingFile(f"{path} does not exist; `dvc pull` fetches the embedded data")
     try:
         expected = json.loads(record.read_text(encoding="utf-8"))["weights_sha256"]
     except (ValueError, KeyError, TypeError):
-        raise DamagedFile(f"{record} is no record of a build: it is cut short or has changed; "
+        raise DamagedFile(f"{record} is not a build record: it is truncated or has changed; "
                           "delete it and run `dvc pull --force`") from None
     if file_sha256(weights) != expected:
-        raise DamagedFile(f"{weights} has changed since it was built: its SHA-256 does not fit "
+        raise DamagedFile(f"{weights} has changed since it was built: its SHA-256 is not that in "
                           f"{record.name}; delete it and run `dvc pull --force`")

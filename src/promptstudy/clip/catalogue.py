@@ -1,4 +1,4 @@
-"""open_clip's models and weights by name, from its files: importing it takes five seconds."""
+"""open_clip's models and weights by name, from its files, as importing it takes five seconds."""
 
 import difflib
 import importlib.util
@@ -13,21 +13,21 @@ from ..errors import BackboneError
 
 LOCAL = "local-dir:"
 QUICK = "-quickgelu"
-NEAREST = 3  # so many names are a help
+NEAREST = 3  # how many similar names are suggested
 FILES = ("open_clip_config.json", "open_clip_model.safetensors", "build.json")
 
 
 def check_backbone(params):
-    """Return notes on the backbone of params.yaml, a list of sentences: what is not at hand.
+    """Return notes, a list of sentences, on what the backbone of params.yaml still lacks.
 
-    Raises `BackboneError` for a model or weights that open_clip does not know, with the nearest.
+    Raises `BackboneError` with the nearest names for a model or weights unknown to open_clip.
     """
     name, tag = params.backbone.name, params.backbone.pretrained
     if name.startswith(LOCAL):
         folder = params.root / name.removeprefix(LOCAL)
         absent = [file for file in FILES if not (folder / file).is_file()]
-        return [f"the backbone's folder {folder} is not complete, {', '.join(absent)} missing; "
-                "`dvc pull` brings what is stored under data/"] if absent else []
+        return [f"the backbone's folder {folder} is incomplete, {', '.join(absent)} missing; "
+                "`dvc pull` fetches what is stored under data/"] if absent else []
     check_name(name, tag)
     if tag is None:
         return [f"backbone.pretrained is null, so {name!r} has random weights; give one of "
@@ -49,7 +49,7 @@ def check_name(name, tag):
     if name not in models:
         same = next((model for model in models if _plain(model) == _plain(name)), None)
         if same:
-            raise BackboneError(f"backbone {name!r} is not an open_clip model by this spelling; "
+            raise BackboneError(f"backbone {name!r} is not how open_clip spells this model; "
                                 f"write {other_activation(same, tag) or same!r}")
         plain = {_plain(model): model for model in models}
         nearest = difflib.get_close_matches(_plain(name), plain, n=NEAREST, cutoff=0)
@@ -65,7 +65,7 @@ def check_name(name, tag):
                                 "none for it; give a file, or another model")
         near = difflib.get_close_matches(tag.lower(), tags, n=1, cutoff=0)
         raise BackboneError(f"{tag!r} is neither a file nor weights of {name!r}: the nearest is "
-                            f"{near[0]!r}, of {tags}")
+                            f"{near[0]!r}, out of {tags}")
 
 
 def model_names():
@@ -76,7 +76,7 @@ def model_names():
 
 
 def model_config(name, root):
-    """Return the config of a model as open_clip has it; {} for a folder without one."""
+    """Return open_clip's config of a model; {} for a folder without one."""
     if name.startswith(LOCAL):
         path = root / name.removeprefix(LOCAL) / FILES[0]
         return json.loads(path.read_text(encoding="utf-8"))["model_cfg"] if path.is_file() else {}
@@ -92,9 +92,9 @@ def tags_of(name):
 
 
 def other_activation(name, tag):
-    """Return the twin of a model that has the activation its weights `tag` need, or None.
+    """Return the variant of a model that has the activation its weights `tag` need, or None.
 
-    None also if the model has it already or there is no such twin.
+    None if the model has it already or there is no such variant.
     """
     plain = name.removesuffix(QUICK)
     twin = plain if plain != name else name + QUICK
@@ -105,7 +105,7 @@ def other_activation(name, tag):
 
 
 def wrong_activation(name, tag, other):
-    """Return the message for weights that need another activation than the model has."""
+    """Return the message for weights that need a different activation from the model's."""
     return (f"the weights {tag!r} were trained with another activation than {name!r} has: use "
             f"{repr(other) if other else 'other weights'}")
 
@@ -115,7 +115,7 @@ def _settings(name, tag):
 
 
 def _plain(name):
-    """A name as people may write it, e.g. ViT-B/16, RN50x4, openai/clip-vit-large-patch14-336."""
+    """Normalise a name as users may write it: ViT-B/16, openai/clip-vit-large-patch14-336, ..."""
     name = re.sub(r"^openai/(clip-)?|patch|px$", "", name.lower())
     for long, short in (("base", "b"), ("large", "l"), ("huge", "h"), ("resnet", "rn")):
         name = re.sub(rf"(^|(?<=vit-)){long}(?=[-\d]|$)", short, name)
@@ -129,8 +129,8 @@ def _folder():
 def _pretrained():
     """open_clip's module of pretrained weights.
 
-    It needs nothing of the package but constants, so it is loaded in a package of its own, and
-    without safetensors' part for torch, which it can do without.
+    It needs only constants from the package, so it is loaded in a package of its own, and without
+    `safetensors.torch`, which it does not need here.
     """
     if "open_clip" in sys.modules:
         return importlib.import_module("open_clip.pretrained")
@@ -142,7 +142,7 @@ def _pretrained():
     needless = "safetensors.torch"
     if needless in sys.modules or f"{alias}.pretrained" in sys.modules:
         return importlib.import_module(f"{alias}.pretrained")
-    sys.modules[needless] = None  # for Python, a module that cannot be imported
+    sys.modules[needless] = None  # tells Python that it cannot be imported
     try:
         return importlib.import_module(f"{alias}.pretrained")
     finally:
@@ -166,6 +166,6 @@ def _to_be_downloaded(name, tag):
     from huggingface_hub.constants import HF_HUB_OFFLINE
     what = f"the weights {tag!r} of {name!r} are not on this machine"
     if HF_HUB_OFFLINE and _settings(name, tag).get("hf_hub"):
-        return (f"{what}, and HF_HUB_OFFLINE forbids to download them; unset it, or give a file "
+        return (f"{what}, and HF_HUB_OFFLINE forbids downloading them; unset it, or give a file "
                 "as backbone.pretrained")
     return f"{what}; the first run downloads them (without network, give a file instead)"

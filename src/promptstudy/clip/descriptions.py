@@ -1,4 +1,4 @@
-"""Class descriptions as features: what is said of a class, seen by the text tower."""
+"""Class descriptions as features of the text tower."""
 
 from typing import NamedTuple
 
@@ -7,16 +7,16 @@ from torch.nn import functional as F
 
 from ..errors import CorpusError
 
-# CoOp's prompt ensemble, which a dataset's own template joins.
+# CoOp's prompt ensemble, to which a dataset's own template is added.
 ENSEMBLE = ("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.",
             "a {} in a video game.", "art of the {}.", "a photo of the small {}.")
 
 
 class DescriptionFeatures(NamedTuple):
-    """What is said of C classes; those with fewer than K sentences are filled up with zeros."""
+    """Descriptions of C classes; classes with fewer than K sentences are padded with zeros."""
 
     features: torch.Tensor  # [C, K, d] normalised
-    weights: torch.Tensor  # [C, K], the same for each sentence of a class, 0 for fillers, sum 1
+    weights: torch.Tensor  # [C, K], the same for each sentence of a class, 0 for padding, sum 1
 
     @property
     def mean(self):
@@ -28,14 +28,15 @@ class DescriptionFeatures(NamedTuple):
         return DescriptionFeatures(self.features[classes], self.weights[classes])
 
     def first(self, count=None):
-        """Return the first `count` descriptions of every class that has so many; None: all."""
+        """Return the first `count` descriptions of every class, fewer if it has fewer; None: all.
+        """
         weights = self.weights[:, :count]
         return DescriptionFeatures(self.features[:, :count],
                                    weights / weights.sum(dim=1, keepdim=True))
 
 
 def encode_descriptions(encoder, sentences, class_names, progress=None):
-    """Return the `DescriptionFeatures` of `{class name: [sentence, ...]}`, ordered as the names.
+    """Return the `DescriptionFeatures` of `{class name: [sentence, ...]}`, in the names' order.
 
     Raises `ValueError` naming the classes without a sentence.
     """
@@ -52,14 +53,14 @@ def encode_descriptions(encoder, sentences, class_names, progress=None):
 
 def ensemble_templates(own):
     """Return the templates of the prompt ensemble of a dataset whose template is `own`."""
-    return sorted({*ENSEMBLE, own})  # a set: its own may be one of the seven and count twice
+    return sorted({*ENSEMBLE, own})  # a set: `own` may be one of the seven and must not count twice
 
 
 def hand_crafted_texts(class_names, template, sentences):
-    """Return `{view: {class name: [text, ...]}}`, the texts that a hand-crafted view can have.
+    """Return `{view: {class name: [text, ...]}}`, the texts of every hand-crafted view.
 
-    `template` is a dataset's own, `ensemble` the prompt ensemble's and it, `descriptions` are the
-    `sentences` of a language model.
+    `template` is the dataset's own template, `ensemble` the prompt ensemble including it, and
+    `descriptions` are the `sentences` of a language model.
     """
     views = {"template": [template], "ensemble": ensemble_templates(template)}
     return {view: filled(templates, class_names)
@@ -72,7 +73,7 @@ def filled(templates, class_names):
 
 
 def shuffled(n_classes):
-    """Return an order of the classes in which none stands at its own place, always the same one."""
+    """Return a permutation of the classes that leaves none in place, always the same one."""
     ring = torch.randperm(n_classes, generator=torch.Generator().manual_seed(0))
     order = torch.empty_like(ring)
     order[ring] = ring.roll(1)

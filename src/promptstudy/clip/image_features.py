@@ -21,12 +21,12 @@ def encode_images(model, images, vit_local="last"):
 
     The global feature equals `model.encode_image(images)`. Local features live in the same joint
     space: a ViT's patch tokens and an attention pool's outputs at its positions
-    take the same projection as the global feature; of a timm tower, each position goes through
-    pooling and head alone, as if the image were only that position (for average pooling with a
-    linear projection their mean is the global feature). With `vit_local="vv"` a ViT's patch tokens
-    come from a last block whose values attend to each other in place of queries and keys, so that
-    a patch gathers what is like itself (as in CLIP Surgery, Li et al., 2023).
-    Raises `NotImplementedError` for towers where this is not defined, by name.
+    take the same projection as the global feature; in a timm tower each position goes through
+    pooling and head on its own, as if it were the whole image (with average pooling and a linear
+    projection, their mean is the global feature). With `vit_local="vv"` the last block of a ViT
+    uses values in place of queries and keys, so that a patch attends to patches like itself (as in
+    CLIP Surgery, Li et al., 2023).
+    Raises `NotImplementedError` naming the tower if this is not defined for it.
     """
     tower = model.visual
     for kind, encode in ((VisionTransformer, _vision_transformer), (ModifiedResNet, _resnet),
@@ -46,7 +46,7 @@ def pool_grid(local, n):
 
 def centre_crop(preprocess):
     """Return `f(image)`: a PIL image resized and cropped as by open_clip's test transform."""
-    *steps, _, _ = preprocess.transforms  # the last two make a normalised tensor of it
+    *steps, _, _ = preprocess.transforms  # the last two turn it into a normalised tensor
     return Compose(steps)
 
 
@@ -70,9 +70,9 @@ def _random_crop(size, image, seed):
 
 
 def tower_input(model, device):
-    """Return `f(pixels)`, the image tower's input of cropped images, uint8 [B, 3, H, W].
+    """Return `f(pixels)`, the image tower's input for cropped images, uint8 [B, 3, H, W].
 
-    It is what the last two steps of open_clip's transforms make of them, on the device.
+    It does what the last two steps of open_clip's transforms do, on the device.
     """
     config = open_clip.get_model_preprocess_cfg(model)
     mean, std = (torch.tensor(config[name], device=device)[:, None, None]
@@ -86,7 +86,7 @@ def _vision_transformer(tower, images):
     if tower.attn_pool is not None or tower.pool_type not in ("tok", "avg"):
         raise UnsupportedTower("no local features for a VisionTransformer with attentional or "
                                f"{tower.pool_type!r} pooling; use one that pools 'tok' or 'avg'")
-    # normalising intermediates is ln_post on every token
+    # normalising intermediates applies ln_post to every token
     out = tower.forward_intermediates(images, indices=1, normalize_intermediates=True)
     return out["image_features"], out["image_intermediates"][0].permute(0, 2, 3, 1) @ tower.proj
 
@@ -96,7 +96,7 @@ def _value_attention(tower, images):
         raise UnsupportedTower("vit_local 'vv' is for open_clip's VisionTransformer, not for "
                                f"{type(tower).__name__}; use 'last'")
     out = tower.forward_intermediates(images, indices=2, output_extra_tokens=True)
-    patches = out["image_intermediates"][0]  # of the last block but one
+    patches = out["image_intermediates"][0]  # of the second-to-last block
     tokens = torch.cat([out["image_intermediates_prefix"][0],
                         patches.flatten(2).transpose(1, 2)], dim=1)
     block = copy.deepcopy(tower.transformer.resblocks[-1])

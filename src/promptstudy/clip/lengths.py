@@ -1,18 +1,18 @@
-"""Class names that make a prompt longer than the text tower reads."""
+"""Class names that make a prompt longer than the text tower can read."""
 
 from ..errors import PromptError
 from .catalogue import LOCAL, model_config
 
 CONTEXT_LENGTH = 77  # of every model that does not say otherwise
 ENSEMBLE_LETTERS = 25  # the longest template of the prompt ensemble has fewer
-SHOWN = 10  # so many names are listed
+SHOWN = 10  # how many names are listed
 TEMPLATE = "the template"
 
 
 def check_lengths(params, name, class_names):
-    """Raise `PromptError` that lists the class names of dataset `name` that are too long.
+    """Raise a `PromptError` listing the class names of dataset `name` that are too long.
 
-    A token is at least one letter, so that most names need not be split into tokens, which takes
+    A token has at least one letter, so most names need not be tokenised, which would import
     open_clip and with it torch.
     """
     config = model_config(params.backbone.name, params.root).get("text_cfg", {})
@@ -34,7 +34,7 @@ def _check_exactly(params, name, class_names, prompts, length):
     if source.startswith(LOCAL):
         source = f"{LOCAL}{params.root / source.removeprefix(LOCAL)}"
         if not (params.root / source.removeprefix(LOCAL)).is_dir():
-            source = "RN50"  # it has the same tokens as every model of CLIP's kind
+            source = "RN50"  # it has the same tokenizer as all of CLIP's own models
     encode = open_clip.get_tokenizer(source).encode
     ensemble = ensemble_templates(params.template_of(name))
     longest = max(ensemble, key=lambda text: len(encode(text.format(""))))
@@ -51,14 +51,14 @@ def _check_exactly(params, name, class_names, prompts, length):
     more = f"\n  and {len(long) - SHOWN} more" if len(long) > SHOWN else ""
     raise PromptError(
         f"{params.key_of(name)}: {len(long)} class names are too long, because the text tower "
-        f"reads {length} tokens. A name may have as many tokens as this: {fits}. Shorten the names "
+        f"reads {length} tokens. The most tokens a name may have: {fits}. Shorten the names "
         f"(those of their folders, or in the split file), or lower n_ctx:{listed}{more}")
 
 
 def _prompts(params, name):
-    """What stands around a class name, `{method: (text, number of context vectors)}`.
+    """What surrounds a class name, `{method: (text, number of context vectors)}`.
 
-    A text of None is the longest of the prompt ensemble's.
+    A text of None is the longest template of the prompt ensemble.
     """
     prompts = {TEMPLATE: (params.template_of(name), 0)}
     for method, block in params.methods.items():
@@ -74,6 +74,5 @@ def _prompts(params, name):
 
 
 def _most_tokens(text):
-    """A bound on the number of tokens; what repairs odd text makes it three times as long at most.
-    """
+    """An upper bound on the number of tokens; repairing odd text at most triples its length."""
     return len(text) if text.isascii() and "&" not in text else 3 * len(text.encode())

@@ -1,4 +1,4 @@
-"""Where context vectors and class names stand in a prompt (CoOp, section 3.2)."""
+"""Positions of context vectors and class names in a prompt (CoOp, section 3.2)."""
 
 import torch
 from torch import nn
@@ -11,8 +11,8 @@ class PromptLayout(nn.Module):
 
     With the class name at the `end`, a prompt reads `[SOS] v_1 .. v_M name . [EOT]`; in the
     `middle`, `[SOS] v_1 .. v_{M/2} name v_{M/2+1} .. v_M . [EOT]`; at the `front`,
-    `[SOS] name v_1 .. v_M . [EOT]`. What stands before the name is the same for all classes, and
-    so is a prefix that the encoder runs once, unless every class has its own context.
+    `[SOS] name v_1 .. v_M . [EOT]`. The part before the name is the same for all classes, so
+    it is a prefix that the encoder runs once, unless every class has its own context.
 
     Called with context vectors [R, M, D] (unified) or [R, C, M, D] (class-specific), it returns
     `(prefix [R, P, D], suffix [R, C, S, D], end [C])`, the arguments of `TextEncoder.forward`.
@@ -29,7 +29,7 @@ class PromptLayout(nn.Module):
         rows = [self._row(encoder, name, before) for name in self.class_names]
         length = max(len(row) for row in rows)
         tokens = torch.zeros(len(rows), length, dtype=torch.long)
-        slots = torch.full((len(rows), length), -1)  # which context vector stands here; -1: none
+        slots = torch.full((len(rows), length), -1)  # which context vector is here; -1: none
         for index, row in enumerate(rows):
             for place, (token, slot) in enumerate(row):
                 tokens[index, place], slots[index, place] = token, slot
@@ -51,7 +51,7 @@ class PromptLayout(nn.Module):
             raise PromptError(f"contexts of {n_ctx} vectors do not fit a prompt of {self.n_ctx}")
 
     def _row(self, encoder, name, before):
-        """The suffix of one class as (token, context slot) pairs, the absent one 0 or -1."""
+        """The suffix of one class as (token, context slot) pairs; a missing one is 0 or -1."""
         sentence = encoder.word_tokens(f"{name}.")
         name_length = len(encoder.word_tokens(name))
         context = [(0, slot) for slot in range(self.n_ctx)]
@@ -67,7 +67,7 @@ class PromptLayout(nn.Module):
             [start, contexts[:, :self.n_shared]], dim=1)
         suffix = self.words.expand(runs, -1, -1, -1)
         if (self.slots >= 0).any():
-            # gather, because the gradient of indexing adds up in the order of the threads
+            # gather, because the gradient of indexing is summed in the order of the threads
             each = contexts if self.class_specific else contexts[:, None].expand(
                 -1, classes, -1, -1)
             slots = self.slots.clamp(min=0)[..., None].expand(runs, -1, -1, each.shape[-1])
@@ -76,11 +76,11 @@ class PromptLayout(nn.Module):
 
 
 def initial_contexts(encoder, layout, context, seeds, n_prompts=None):
-    """Return context vectors [R, M, D] or [R, C, M, D], one run a seed.
+    """Return context vectors [R, M, D] or [R, C, M, D], one run per seed.
 
     Initial words give the embeddings of those words, the same for every run; otherwise each run
     draws from N(0, 0.02^2) with its own seed. With `n_prompts` = N every run has N prompts,
-    [R, N, M, D] or [R, N, C, M, D], and initial words get that noise too, since prompts that begin
+    [R, N, M, D] or [R, N, C, M, D], and initial words get that noise too, since prompts that start
     equal stay equal. Raises `ValueError` when the initial words are not M tokens.
     """
     shape = (layout.n_ctx, encoder.width)
@@ -102,7 +102,7 @@ def initial_contexts(encoder, layout, context, seeds, n_prompts=None):
 
 
 def layout_tokens(encoder, name, context):
-    """Return a prompt as (text, kind) pairs for a picture; kinds are fixed, context and name."""
+    """Return a prompt as (text, kind) pairs for a figure; kinds are fixed, context and name."""
     layout = PromptLayout(encoder, [name], context)
     name_tokens = encoder.word_tokens(name)
     pairs = [("SOS", "fixed")] + [(f"v{slot + 1}", "context") for slot in range(layout.n_shared)]
@@ -121,7 +121,7 @@ def nearest_words(encoder, vectors, count=1):
 
     Distance is Euclidean, between context vectors and token embeddings.
     """
-    # the default takes distances from a matrix product, which is not 0 for equal vectors
+    # the default computes distances by a matrix product, which is not 0 for equal vectors
     distances = torch.cdist(vectors, encoder.token_embedding.weight,
                             compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distances.topk(count, largest=False)

@@ -7,15 +7,15 @@ five things that the usual code computes can be left out without changing the re
 2. a prefix shared by all classes, `[SOS] + context`, has the same hidden states for every class at
    every layer: it is run once, and each class's suffix attends to the prefix's keys and values;
 3. in the last block only the EOT row is needed;
-4. nothing is needed for the frozen weights' gradients (they are never computed);
-5. classes run in chunks of like length, so that few of their tokens are padding.
+4. the frozen weights need no gradients (they are never computed);
+5. classes run in chunks of similar length, so that few of their tokens are padding.
 
 A leading run axis R lets many trainings share one pass: each run has its own prefix.
 
-Where the activations of all classes would be too many to hold until the backward pass (as of
-ImageNet's 1,000), they are held up to a bound; those of further chunks are computed again in the
-backward pass, from the same prefix (gradient checkpointing, Chen et al., 2016). Features and
-gradients are the same up to rounding.
+Where all classes have too many activations to store until the backward pass (as ImageNet's 1,000
+do), they are stored up to a bound; those of further chunks are recomputed in the backward pass,
+from the same prefix (gradient checkpointing, Chen et al., 2016). Features and gradients are the
+same up to rounding.
 """
 
 import functools
@@ -29,15 +29,16 @@ from tqdm import tqdm
 
 from ..errors import PromptError, UnsupportedTower
 
-# So many tokens of padding are not worth a chunk more: few classes run in one piece.
+# Below this many tokens of padding another chunk does not pay: few classes run in one piece.
 PADDING = 100
-# Bytes of activations that are held for the backward pass: more than anything of the pocket suite
-# needs, and few enough for a step with 1,000 classes in 3 GB, of which a CPU's allocator loses a
-# third between tensors.
+# Bytes of activations stored for the backward pass: more than the pocket suite ever needs, and few
+# enough for a step with 1,000 classes in 3 GB, a third of which a CPU's allocator loses between
+# tensors.
 HELD = 5 * 2**28
-CHUNKS = 6  # in HELD; one chunk beyond it is there while its activations are computed again
-# What a block holds of each token, in numbers of its width D: the inputs of both norms, query, keys
-# and values, the MLP's 4 D, with QuickGELU 4 D more. Attention weights make up for what is shared.
+CHUNKS = 6  # in HELD; one more chunk is in memory while its activations are recomputed
+# Activations that a block stores per token, in units of its width D: the inputs of both norms,
+# query, keys and values, the MLP's 4 D, and 4 D more with QuickGELU. Attention weights are not
+# counted; the shared prefix offsets them.
 HELD_WIDTHS = 14
 
 
@@ -67,11 +68,11 @@ class TextEncoder(nn.Module):
 
     @property
     def device(self):
-        """Where the weights are."""
+        """The device of the weights."""
         return self.token_embedding.weight.device
 
     def tokenize(self, texts):
-        """Return token ids [N, context length]; a text that is too long is cut before its EOT."""
+        """Return token ids [N, context length]; texts that are too long are cut before EOT."""
         return self.tokenizer(texts).to(self.device)
 
     def word_tokens(self, text):
@@ -110,7 +111,7 @@ class TextEncoder(nn.Module):
         return [*shared, _heads(self.blocks[-1], hidden, "kv")]
 
     def _run_suffix(self, suffix, end, shared):
-        """Return the features [R, C, d] of embedded suffixes after a prefix that was run."""
+        """Return the features [R, C, d] of embedded suffixes after a prefix that has been run."""
         runs, classes, length, _ = suffix.shape
         start = shared[0][0].shape[-2]
         hidden = suffix + self.positional_embedding[start:start + length]
@@ -126,9 +127,9 @@ class TextEncoder(nn.Module):
         return self._project(self.ln_final(_finish(last, row, mixed).squeeze(2)))
 
     def _run_in_chunks(self, suffix, end, shared, most):
-        """Do as `_run_suffix`, in chunks: most names are short and a few are long.
+        """Like `_run_suffix`, in chunks: most names are short and a few are long.
 
-        The activations of `most` tokens a run are held, and of one chunk beyond them.
+        The activations of `most` tokens per run are stored, and those of one more chunk.
         """
         run = functools.partial(self._run_suffix, shared=shared)
         order = end.argsort(stable=True)
@@ -196,7 +197,7 @@ def _check_causal(tower):
 
 
 def _chunk_sizes(lengths, most):
-    """Return how many classes of sorted `lengths` [C] make a chunk each: of about `most` tokens.
+    """Return the number of classes in each chunk of sorted `lengths` [C]: about `most` tokens each.
 
     Lengths within a chunk differ by less than 1 : 1.42, so that few tokens are padding.
     """
@@ -206,7 +207,7 @@ def _chunk_sizes(lengths, most):
 
 
 def _heads(block, hidden, which="qkv"):
-    """Return the asked-for ones of query, keys and values of `hidden` [R, C, S, D].
+    """Return the requested ones of query, keys and values of `hidden` [R, C, S, D].
 
     Each has shape [R, heads, C, S, D / heads].
     """

@@ -9,7 +9,7 @@ from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("datasets", nargs="*", metavar="DATASET",
                         help="name of a dataset in params.yaml (default: all)")
     parser.add_argument("--dry-run", action="store_true",
@@ -17,7 +17,7 @@ def arguments(parser):
 
 
 def run(args):
-    """Print what was asked and got.
+    """Print what was asked and answered.
 
     Raises `AskError` if requests have no reply, or classes no sentence.
     """
@@ -61,7 +61,7 @@ def run(args):
 
 
 def _end_at_once():
-    """End the process; Python would take seconds more to put torch away."""
+    """End the process at once; Python would take seconds more to unload torch."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)

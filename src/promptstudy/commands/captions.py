@@ -4,7 +4,7 @@ from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("--dataset", required=True, help="name under captioned in params.yaml")
 
 

@@ -7,16 +7,16 @@ from ..params import Params, load_params
 
 
 def arguments(parser):
-    """Declare what the command takes: nothing."""
+    """The command takes no arguments."""
 
 
 def run(args):
-    """Print what is not at hand yet; raise a `UserError` that lists every fault."""
+    """Print what is not available yet; raise a `UserError` that lists every fault."""
     from ..checks import check
     params = load_params(args.params)
     for note in check(params):
         print(f"note: {note}")
     schema = json.dumps(Params.model_json_schema(), indent=2) + "\n"
     write_text(params.root / "artefacts" / "params.schema.json", schema)
-    # what other stages wait for: always the same, so that none of them runs again for a new key
+    # other stages depend on this file; it never changes, so that no new key runs them again
     write_text(params.root / "artefacts" / "checked", "params.yaml can be used\n")

@@ -1,11 +1,11 @@
-"""Say of every dataset whether it is present, missing or broken, and what to do about it."""
+"""Report whether each dataset is present, missing or broken, and what to do about it."""
 
 from ..errors import UserError
 from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("datasets", nargs="*", metavar="DATASET",
                         help="name of a dataset in params.yaml (default: all)")
 

@@ -1,6 +1,6 @@
-"""Download datasets that have an open source, lay them out below data_root, and check them.
+"""Download openly available datasets to data_root, in CoOp's layout, and check them.
 
-Interrupt it at any moment: the next call goes on where this one stopped.
+It can be interrupted at any moment: the next call resumes where this one stopped.
 """
 
 import sys
@@ -8,7 +8,7 @@ import sys
 from ..errors import FetchError
 from ..params import load_params
 from . import doctor
-from .doctor import arguments  # noqa: F401 -- it takes what doctor takes
+from .doctor import arguments  # noqa: F401 -- the same as doctor's
 
 
 def run(args):

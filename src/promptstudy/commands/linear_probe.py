@@ -1,10 +1,10 @@
-"""Fit the linear probes of a dataset: every number of shots and seed of the suite."""
+"""Fit the linear probes of a dataset: every shot count and seed of the suite."""
 
 from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("--dataset", required=True, help="name of the dataset in params.yaml")
 
 

@@ -4,8 +4,8 @@ from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes."""
-    parser.add_argument("model", help="as `make llm` calls it")
+    """Declare the command's arguments."""
+    parser.add_argument("model", help="its name for `make llm`")
     parser.add_argument("--port", type=int, default=8000, help="where to listen (default: 8000)")
 
 

@@ -7,7 +7,7 @@ from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("notebook", help="path of the notebook, e.g. notebooks/03_coop.ipynb")
     parser.add_argument("--dataset", help="name of the dataset in params.yaml")
 

@@ -1,16 +1,16 @@
-"""Bring all results up to date: `dvc repro`, and then say what ran, why, and where the report is.
+"""Bring all results up to date: `dvc repro`, then a summary of what ran, why, and the report.
 
-What a killed run left behind and what is damaged of DVC's own files is removed first, outputs that
-a notebook editor has saved are taken out of the notebooks, and params.yaml is checked.
+First it checks params.yaml, removes what a killed run left behind and DVC's own damaged files, and
+strips outputs that an editor has saved from the notebooks.
 """
 
 from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("dvc_arguments", nargs="*", metavar="ARGUMENT",
-                        help="for dvc repro, after --, e.g. -- --force coop@grocery")
+                        help="passed to dvc repro, after --, e.g. -- --force coop@grocery")
 
 
 def run(args):
@@ -21,7 +21,7 @@ def run(args):
     params = load_params(args.params)
     check.run(args)
     for path in repro.sweep(params.root):
-        print(f"removed {path}, damaged or left behind by a run that was killed")
+        print(f"removed {path}, damaged or left behind by a killed run")
     strip.run(args)
     why = repro.reasons(params.root)
     (params.root / RAN).unlink(missing_ok=True)

@@ -1,13 +1,13 @@
-"""Write into dvc.yaml the stages of the suite's methods, and the files of src/ each depends on."""
+"""Write the stages of the suite's methods, and their files of src/, into dvc.yaml."""
 
 from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes: nothing."""
+    """The command takes no arguments."""
 
 
 def run(args):
-    """Rewrite dvc.yaml; comments, and what is not of methods or below src/, stay."""
+    """Rewrite dvc.yaml; comments and everything not about methods or src/ stay."""
     from ..stages import rewrite
     rewrite(load_params(args.params))

@@ -1,13 +1,13 @@
 """Train a method on a dataset: every setting of the suite, all seeds side by side.
 
-What is trained already, with the same code, data and params, is left as it is.
+What was already trained with the same code, data and params is not trained again.
 """
 
 from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("method", help="name of the method in params.yaml, e.g. coop")
     parser.add_argument("--dataset", required=True, help="name of the dataset in params.yaml")
 

@@ -1,4 +1,4 @@
-"""The lists of CoOp's datasets out of their raw annotations, as CoOp's code makes them.
+"""The lists of CoOp's datasets, made from their raw annotations as in CoOp's code.
 
 Each function takes the dataset's folder and returns `{"train": [Item, ...], "val": ..., "test":
 ...}`. Raises `DatasetError` naming the file, and in it the line, class or key that is wrong.
@@ -19,9 +19,9 @@ AGAIN = "get it again"
 
 
 def folders(folder, images, ignored=(), renamed=None):
-    """One folder a class, divided 50/20/30: Caltech101, DTD, EuroSAT and Food101.
+    """One folder per class, divided 50/20/30: Caltech101, DTD, EuroSAT and Food101.
 
-    CoOp shuffled the files as its file system listed them, here they are sorted first: the counts
+    CoOp shuffled the files as its file system listed them; here they are sorted first. The counts
     are CoOp's, the choice of images is not.
     """
     names = [name for name in folder_names(folder / images) if name not in ignored]
@@ -40,7 +40,7 @@ def oxford_pets(folder):
 
 
 def stanford_cars(folder):
-    """MATLAB files; the year, which is last in a class name, comes first."""
+    """MATLAB files; the year, last in the original class names, is moved to the front."""
     names = [" ".join([name.split(" ")[-1], *name.split(" ")[:-1]])
              for name in _mat(folder / "devkit" / "cars_meta.mat", "class_names")]
 
@@ -57,10 +57,10 @@ def stanford_cars(folder):
 
 
 def oxford_flowers(folder):
-    """A MATLAB file of labels in the order of the images; torchvision knows the classes' names."""
+    """A MATLAB file of labels in the order of the images; class names come from torchvision."""
     from torchvision.datasets import Flowers102  # imports torch, which no other list needs
     path = folder / "imagelabels.mat"
-    names = [name.rstrip("?") for name in Flowers102.classes]  # CoOp has no doubt about a dahlia
+    names = [name.rstrip("?") for name in Flowers102.classes]  # CoOp has no ? after a dahlia
     return divide([Item(f"image_{number:05d}.jpg", int(label) - 1, _named(names, int(label), path))
                    for number, label in enumerate(_mat(path, "labels"), start=1)], path)
 
@@ -78,7 +78,7 @@ def fgvc_aircraft(folder):
 
 
 def sun397(folder):
-    """Partition 01; of a class like /a/apse/indoor the name is "indoor apse"."""
+    """Partition 01; a class like /a/apse/indoor is named "indoor apse"."""
     names = [path for path, in read_lines(folder / "ClassName.txt", 1)]
 
     def read(name):
@@ -94,7 +94,7 @@ def sun397(folder):
 
 
 def ucf101(folder):
-    """Split 01 of the videos, whose middle frames lie in folders named like Apply_Eye_Makeup."""
+    """Split 01 of the videos, whose middle frames are in folders like Apply_Eye_Makeup."""
     lists = folder / "ucfTrainTestlist"
     labels = {name: _number(label, lists / "classInd.txt") - 1
               for label, name in read_lines(lists / "classInd.txt", 2)}

@@ -1,4 +1,4 @@
-"""Images with sentences of their own, for retrieval."""
+"""Images with captions, for retrieval."""
 
 import random
 import warnings
@@ -10,15 +10,15 @@ from .items import SPLIT_SEED, SPLITS, Dataset, Item
 from .paths import path_fault
 from .root import data_root
 
-FORMS = ('it must hold one {"image": path, "captions": [sentence, ...]} a line, each with "split" '
-         '(train, val or test) or none of them, or be Karpathy\'s JSON of COCO or Flickr30k, or '
+FORMS = ('it must hold one {"image": path, "captions": [sentence, ...]} per line, all with "split" '
+         '(train, val or test) or all without, or be Karpathy\'s JSON of COCO or Flickr30k, or '
          'the captions_*.json of COCO or NoCaps')
 
 
 def load_captioned(params, name):
     """Return the `Dataset` of the captioned dataset `name`, whose images are all of one class.
 
-    Its items are those of `read_captions`. Raises `DatasetError`.
+    Its items come from `read_captions`. Raises `DatasetError`.
     """
     splits = read_captions(captions_path(params, name))
     items = {split: [Item(path, 0, name) for path in splits[split]] for split in SPLITS}
@@ -39,16 +39,16 @@ def captions_path(params, name):
 def read_captions(path):
     """Return `{split: {image path: [caption, ...]}}` of a file of captions.
 
-    JSON lines `{"image": path, "captions": [...]}` say with "split" where an image belongs, or are
-    shuffled by a fixed seed and divided 50/20/30. A `.json` is Karpathy's, with COCO's `restval`
-    images in train, or one of COCO's or NoCaps' own, which has no splits and is divided likewise.
+    JSON lines `{"image": path, "captions": [...]}` give an image's split as "split", or are
+    shuffled with a fixed seed and divided 50/20/30. A `.json` is Karpathy's, with COCO's `restval`
+    images in train, or COCO's or NoCaps' own, which has no splits and is divided the same way.
     Raises `DatasetError` naming the file, the entry and what is wrong.
     """
     try:
         text = read_text(path, DatasetError)
     except FileNotFoundError:
-        raise DatasetError(f"the captions {path} do not exist; correct captioned in params.yaml") \
-            from None
+        raise DatasetError(f"the captions file {path} does not exist; correct captioned in "
+                           "params.yaml") from None
     try:
         entries = (_entries(parse_json(text), path) if path.suffix.lower() == ".json"
                    else _lines(text))
@@ -58,7 +58,7 @@ def read_captions(path):
         raise DatasetError(f"{path} cannot be read as JSON ({error}); {FORMS}") from None
     except (AttributeError, KeyError, TypeError) as error:
         what = f"it lacks the key {error}" if isinstance(error, KeyError) else str(error)
-        raise DatasetError(f"{path} has another form ({what}); {FORMS}") from None
+        raise DatasetError(f"{path} has an unknown form ({what}); {FORMS}") from None
     for entry in entries:
         if not _sound(entry):
             raise DatasetError(f"{path}: {FORMS}; it holds {str(entry)[:80]}")
@@ -67,7 +67,7 @@ def read_captions(path):
     splits = {split: {} for split in SPLITS}
     for entry, split in zip(entries, _splits(entries, path), strict=True):
         if any(entry["image"] in images for images in splits.values()):
-            raise DatasetError(f"{path}: two entries for the image {entry['image']!r}; join them")
+            raise DatasetError(f"{path}: two entries for the image {entry['image']!r}; merge them")
         splits[split][entry["image"]] = entry["captions"]
     empty = [split for split in ("train", "test") if not splits[split]]
     if empty:
@@ -76,7 +76,7 @@ def read_captions(path):
 
 
 def _lines(text):
-    """The entries of JSON lines; a sentence may hold what else some take for the end of a line."""
+    """The entries of JSON lines, split only at newlines: sentences may hold other line breaks."""
     entries = []
     for number, line in enumerate(text.split("\n"), start=1):
         try:
@@ -92,7 +92,7 @@ def _entries(content, path):
 
 
 def _karpathy(content):
-    """The entries of Karpathy's JSON; of COCO's images the folder stands in `filepath`."""
+    """The entries of Karpathy's JSON; for COCO, `filepath` holds an image's folder."""
     return [{"image": "/".join(filter(None, [image.get("filepath"), image["filename"]])),
              "captions": [sentence["raw"] for sentence in image["sentences"]],
              "split": {"restval": "train"}.get(image["split"], image["split"])}
@@ -100,7 +100,7 @@ def _karpathy(content):
 
 
 def _coco(content, path):
-    """The entries of COCO's or NoCaps' own file, which keeps captions beside the images."""
+    """The entries of COCO's or NoCaps' own file, which lists captions apart from images."""
     if any("caption" not in annotation for annotation in content["annotations"]):
         raise DatasetError(f"{path}: its annotations have no captions; take the captions_*.json "
                            "of the same images (instances_*.json holds boxes)")
@@ -110,7 +110,7 @@ def _coco(content, path):
     names = {image["id"]: _coco_name(image) for image in content["images"]}
     strangers = captions.keys() - names.keys()
     if strangers:
-        raise DatasetError(f"{path}: there are captions of an image {min(strangers)!r}, which is "
+        raise DatasetError(f"{path}: there are captions of an image {min(strangers)!r} that is "
                            "not among its images; get the file again")
     without = [name for identity, name in names.items() if not captions[identity]]
     if without:
@@ -121,7 +121,7 @@ def _coco(content, path):
 
 
 def _coco_name(image):
-    """The name of an image's file; NoCaps' own are called by their id in Open Images."""
+    """The name of an image's file; NoCaps' own are named by their Open Images id."""
     return image["file_name"] if "file_name" in image else f"{image['open_images_id']}.jpg"
 
 

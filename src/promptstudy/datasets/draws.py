@@ -1,7 +1,7 @@
-"""Of a large dataset's training images only those are encoded that some run of the suite draws.
+"""For a large dataset, only the training images that some run of the suite draws are encoded.
 
-ImageNet has 1.28 million training images; 16 shots and fewer, drawn with three seeds, are 7 % of
-them. The draws are made among all images first, and go with those that remain.
+ImageNet has 1.28 million training images; the draws of up to 16 shots with three seeds are 7 % of
+them. Draws are made over all images first, and stored with the images that remain.
 """
 
 import torch
@@ -12,10 +12,10 @@ WHOLE = 10_000  # a dataset with no more training images than this keeps them al
 
 
 def drawn_only(dataset, params):
-    """Return `(dataset, draws)`: a `Dataset` whose training images some run draws, if it is large.
+    """Return `(dataset, draws)`: a large `Dataset` keeps only the training images that runs draw.
 
     draws: `{"draw.SHOTS.SEED.train": indices, "draw.SHOTS.SEED.val": indices}` into what remains,
-    for every number of shots and every seed of the suite; empty for a dataset that stays whole.
+    for every shot count and every seed of the suite; empty for a dataset that stays whole.
     """
     if len(dataset.train) <= WHOLE:
         return dataset, {}

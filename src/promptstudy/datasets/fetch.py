@@ -1,8 +1,8 @@
-"""Downloads that survive interruptions, and archives unpacked to where CoOp has them.
+"""Downloads that survive interruptions, and archives unpacked into CoOp's folder layout.
 
-A download grows in `.fetch/` in the dataset's folder; it goes on where it stopped, is checked
-against its published checksum and is only then unpacked, beside it, and moved into place. What
-stands in place already is left alone.
+A download goes to `.fetch/` in the dataset's folder. It resumes where it stopped, is checked
+against its published checksum, and only then unpacked, next to it, and moved into place. Existing
+files are left alone.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ from ..errors import FetchError
 from .layouts import LAYOUTS
 from .sources import absent
 
-ATTEMPTS = 6  # in a row without a byte more
-PAUSE = 1.0  # seconds after the first failure, twice as long after each other
-SPEED = 10e6  # bytes a second, for saying how long it may take
-MARGIN = 2**20  # bytes that a download may be larger than is known
-LITTLE = 100 * 2**20  # bytes of a download whose size is not known: those are all small
-RATIO = 20  # times its own size, and LITTLE more, is what an archive may unpack to
+ATTEMPTS = 6  # in a row without a new byte
+PAUSE = 1.0  # seconds after the first failure, doubled after each further one
+SPEED = 10e6  # bytes per second, for the estimated duration
+MARGIN = 2**20  # bytes by which a download may exceed its known size
+LITTLE = 100 * 2**20  # bytes that a download of unknown size may have: those are all small
+RATIO = 20  # an archive may unpack to this many times its own size, plus LITTLE
 PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
 def fetch(root, name):
-    """Get what is missing of layout `name` below `root`; return the `Piece`s to be got by hand.
+    """Download what layout `name` lacks below `root`; return the `Piece`s to download by hand.
 
-    Raises `FetchError` for the first piece that cannot be got; what was downloaded until then is
-    kept for the next call.
+    Raises `FetchError` for the first piece that fails; what was downloaded until then is kept for
+    the next call.
     """
     work = root / LAYOUTS[name].folder / ".fetch"
     while piece := next((piece for piece in absent(root, name) if not piece.by_hand), None):
@@ -44,23 +44,22 @@ def fetch(root, name):
             with FileLock(work / "lock", timeout=0):
                 _get(piece, work)
         except Timeout:
-            raise FetchError(f"another fetch is at work in {work}; wait for its end") from None
+            raise FetchError(f"another fetch is running in {work}; wait for it to end") from None
         shutil.rmtree(work)
     return absent(root, name)
 
 
 def download(url, path, digest, space=0, size=0):
-    """Download `url` to `path`, going on with what an interrupted call left at `path.part`.
+    """Download `url` to `path`, resuming what an interrupted call left at `path.part`.
 
-    Connections that break are tried again, as long as they bring something. `space` is how many
-    bytes there must be room for, at least, and `size` how many will come (0: few). Raises
-    `FetchError` for an address that answers with an error or sends more than that, a full disk, or
-    a `digest` that does not fit: the download is then thrown away (and, if it went on with an older
-    one, tried once more).
+    Broken connections are retried as long as each brings new bytes. `space` is the least number of
+    bytes there must be room for, `size` the expected number (0: few). Raises `FetchError` for an
+    address that answers with an error or sends more than that, a full disk, or a `digest` that does
+    not match: the download is then discarded (and, if it resumed an older one, tried once more).
     """
     part, most = path.with_name(f"{path.name}.part"), size + MARGIN if size else LITTLE
     if part.is_file() and _size(part) > most:
-        part.unlink()  # it is of something else
+        part.unlink()  # it belongs to another file
     older = part.exists()
     _receive_all(url, part, space, most)
     found = digest_of(part, digest)
@@ -73,16 +72,16 @@ def download(url, path, digest, space=0, size=0):
     if older:
         download(url, path, digest, space, size)
         return
-    raise FetchError(f"{url} gives {'a web page' if page else 'something else'} instead of what "
-                     f"was published: its checksum is {found}, expected is {digest}; get it by "
-                     "hand")
+    raise FetchError(f"{url} gives {'a web page' if page else 'something else'} instead of the "
+                     f"published file: its checksum is {found}, not {digest}; get it by hand")
 
 
 def unpack(archive, folder):
     """Unpack a tar or zip archive into `folder`, which must not exist yet.
 
-    Raises `FetchError` for one that is damaged or encrypted, would write outside the folder or more
-    than such an archive can hold or the disk has room for, or holds anything but files and folders.
+    Raises `FetchError` for an archive that is damaged or encrypted, would write outside the folder,
+    would write more than an archive of its size can hold or the disk has room for, or holds
+    anything but files and folders.
     """
     def check(name):
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
@@ -93,12 +92,12 @@ def unpack(archive, folder):
             with zipfile.ZipFile(archive) as file:
                 for name in file.namelist():
                     check(name)
-                # no more is ever written of a member than its size here
+                # zipfile never writes more of a member than its size here
                 _check_unpacked(archive, sum(member.file_size for member in file.infolist()))
                 file.extractall(folder)
             return
         with tarfile.open(archive) as file:
-            # the same guard once more, which Python has from 3.11.4 on
+            # Python's own guard of the same kind, from 3.11.4 on
             file.extraction_filter = getattr(tarfile, "data_filter", None)
             unpacked = 0
             for member in file:  # one by one: a large archive is read once
@@ -112,7 +111,7 @@ def unpack(archive, folder):
     except NotImplementedError as error:
         raise FetchError(f"{archive} cannot be unpacked: {error}; unpack it with another program "
                          "and put its folders into place") from None
-    except RuntimeError:  # so zipfile says that it is asked for a password
+    except RuntimeError:  # zipfile's way of asking for a password
         raise FetchError(f"{archive} cannot be unpacked: it is encrypted, which the published one "
                          "is not; get it by hand") from None
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError,
@@ -121,7 +120,7 @@ def unpack(archive, folder):
 
 
 def digest_of(path, digest):
-    """Return the digest of a file, of the kind of `digest`, e.g. `md5:...`."""
+    """Return a file's digest of the same kind as `digest`, e.g. `md5:...`."""
     kind = digest.partition(":")[0]
     with open(path, "rb") as file:
         return f"{kind}:{hashlib.file_digest(file, kind).hexdigest()}"
@@ -145,16 +144,16 @@ def _get(piece, work):
         unpacked /= ".inner"
     source = unpacked / piece.inside
     if not (source / piece.makes).exists():
-        raise FetchError(f"{path} holds no {piece.makes} where it should; unpack it by hand into "
+        raise FetchError(f"{path} has no {piece.makes} where expected; unpack it by hand into "
                          f"{folder}")
-    # what the piece is known by comes last, so that an interrupted move is noticed
+    # `makes`, which identifies the piece, is moved last, so that an interrupted move is noticed
     for child in sorted(source.iterdir(), key=lambda child: child.name == piece.makes):
         if not (folder / child.name).exists():
             os.replace(child, folder / child.name)
 
 
 def _check_unpacked(archive, unpacked, more=None):
-    """Refuse an archive of which `unpacked` bytes in all come, `more` of them next."""
+    """Refuse an archive that unpacks to `unpacked` bytes so far, `more` of them next."""
     most = RATIO * archive.stat().st_size + LITTLE
     if unpacked > most:
         raise FetchError(f"{archive} would unpack to {unpacked / 1e9:.1f} GB, which is more than "
@@ -179,15 +178,15 @@ def _receive_all(url, part, space, most):
 
 
 def _receive(url, part, space, most):
-    """Append to `part` what `url` has beyond it, or start anew where that is not offered.
+    """Append the rest of `url` to `part`, or start again if the server cannot resume.
 
-    Whether the server says how much it will send or not, no more than `most` bytes are taken.
+    Takes at most `most` bytes, whether or not the server says how many it will send.
     """
     have = _size(part)
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=60) as response:
         if have and response.status_code == 416:
-            return  # there is nothing beyond; the checksum will tell whether it is all
+            return  # nothing is left; the checksum will tell whether it is complete
         if response.status_code in (429, 500, 502, 503, 504):
             raise requests.ConnectionError(f"the server answers {response.status_code}")
         if not response.ok:
@@ -196,7 +195,7 @@ def _receive(url, part, space, most):
         start = have if response.status_code == 206 else 0
         if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             part.unlink()
-            raise requests.ConnectionError("the server sends another range than was asked for")
+            raise requests.ConnectionError("the server sends a range that was not requested")
         length = int(response.headers.get("Content-Length", 0))
         if start + length > most:
             raise _too_much(url, part, most)
@@ -214,9 +213,9 @@ def _receive(url, part, space, most):
 
 
 def _too_much(url, part, most):
-    """Throw away what came, and return the error."""
+    """Discard the download, and return the error."""
     part.unlink(missing_ok=True)
-    return FetchError(f"{url} sends more than the {most / 1e6:,.0f} MB that was published at most; "
+    return FetchError(f"{url} sends more than the {most / 1e6:,.0f} MB expected at most; "
                       "it may have moved: get it by hand")
 
 

@@ -1,4 +1,4 @@
-"""Datasets in folders, one a class: which folders and files count, and how splits may be called."""
+"""Datasets with one folder per class: which folders and files count, and how to name splits."""
 
 import os
 import warnings
@@ -8,22 +8,22 @@ from pathlib import PurePosixPath
 from ..errors import DatasetError
 from .items import SPLITS, Item, divide
 
-# torchvision's list, which cannot be had without importing torch
+# torchvision's list, copied because importing it imports torch
 IMG_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# what systems and archivers leave beside a user's own folders, in lower case; so are hidden ones
+# left by systems and archivers beside a user's folders, in lower case; hidden ones count as well
 LITTER = {"__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found",
           "system volume information"}
 SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation"),
              "test": ("test", "testing")}
-NAMED = 5  # so many names of what is left out are enough for one line
+NAMED = 5  # how many left-out names a message lists
 
 
 def read_folder(folder, test_only=False):
-    """Divide a folder that holds one folder of images a class; labels follow the sorted names.
+    """Divide a folder that holds one folder of images per class; labels follow the sorted names.
 
-    A folder of `train`, `val` (optional) and `test` (see SPELLINGS), each with one folder a class,
-    is taken as it is. Otherwise every class is divided 50/20/30 (see `divide`), over the sorted
-    names of the files; or, with `test_only`, not divided at all.
+    A folder of `train`, `val` (optional) and `test` (see SPELLINGS), each with one folder per
+    class, keeps its splits. Otherwise every class is divided 50/20/30 (see `divide`), over the
+    sorted names of the files; or, with `test_only`, not divided at all.
     Returns `{"train": [Item, ...], "val": ..., "test": ...}`; raises `DatasetError` for a class
     with too few images and for folders of which only some are splits.
     """
@@ -44,11 +44,11 @@ def read_folder(folder, test_only=False):
 
 
 def folder_names(folder):
-    """Return the sorted names of the folders in a folder; a warning names those of no class."""
+    """Return the sorted names of a folder's subfolders; warn about those that are not classes."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     litter = [name for name in names if _is_litter(name)]
     if litter:
-        warnings.warn(f"{folder}: left out, as no class is called so: {_listing(litter)}",
+        warnings.warn(f"{folder}: left out, as they are not classes: {_listing(litter)}",
                       stacklevel=2)
     return [name for name in names if name not in litter]
 
@@ -56,14 +56,14 @@ def folder_names(folder):
 def folder_items(root, classes, inside=""):
     """Return the `Item`s of the class folders in `root/inside`, with paths relative to `root`.
 
-    classes: {name of the folder: (label, class name)}. A warning names the files that are no
+    classes: {name of the folder: (label, class name)}. Warns about files that are not
     images. Raises `DatasetError` for a class without images.
     """
     items, others = [], []
     for name, (label, class_name) in classes.items():
         images, rest = image_names(root / inside / name)
         if not images:
-            raise DatasetError(f"{root / inside / name}: there is no image in it; add some or "
+            raise DatasetError(f"{root / inside / name}: it holds no images; add some or "
                                "remove the folder")
         items += [Item(str(PurePosixPath(inside, name, image)), label, class_name)
                   for image in images]
@@ -78,8 +78,8 @@ def folder_items(root, classes, inside=""):
 def image_names(folder):
     """Return `(images, others)`, the sorted names of a folder's image files and of all else in it.
 
-    A pipe or a device is not an image, whatever it is called: reading it would never end. A link
-    that leads nowhere is one, so that it is missed when images are checked.
+    A pipe or a device is not an image, whatever its name: reading it would never end. A dangling
+    link counts as an image, so that the image check reports it as missing.
     """
     images, others = [], []
     with os.scandir(folder) as entries:
@@ -91,22 +91,22 @@ def image_names(folder):
 
 
 def _split_folders(folder, names):
-    """Return `{split: name of its folder}` of a folder that is divided already, else None."""
+    """Return `{split: name of its folder}` for a folder that is already divided, else None."""
     splits = {name: split for name in names for split in SPLITS
               if name.lower() in SPELLINGS[split]}
     found = list(splits.values())
     if set(splits) == set(names) and {"train", "test"} <= set(found) \
             and len(found) == len(set(found)):
         return {split: name for name, split in splits.items()}
-    # a class may be called so, but then images lie in its folder and no folders
+    # a class may have such a name, but then its folder holds images and no folders
     divided = [name for name in splits if any(
         path.is_dir() and not _is_litter(path.name) for path in (folder / name).iterdir())]
     if divided:
         understood = "; ".join(f"{split}: {' or '.join(SPELLINGS[split])}" for split in SPLITS)
         raise DatasetError(
             f"{folder}: are {_listing(names)} splits or classes? There are folders in "
-            f"{_listing(divided)}. Either all of them are splits, each there once, val optional "
-            f"(the names that are understood, in any case: {understood}), or all of them are "
+            f"{_listing(divided)}. Either all of them are splits, each once, val optional "
+            f"(recognised names, in any case: {understood}), or all of them are "
             "classes with images in them; rename or move the others")
     return None
 

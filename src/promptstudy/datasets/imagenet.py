@@ -2,7 +2,7 @@
 
 Class names are those of CoOp's `classnames.txt`, lines `n01440764 tench`. Each function takes the
 dataset's folder and returns the lists `{"train": [Item, ...], "val": ..., "test": ...}`; those of
-the shifted versions have "imagenet_labels" too, the label that each class has in ImageNet. Raises
+the shifted versions also have "imagenet_labels", the label of each class in ImageNet. Raises
 `DatasetError` naming the file or folder and the class.
 """
 
@@ -13,14 +13,14 @@ from ..errors import DatasetError
 from .annotations import AGAIN, read_lines
 from .folders import folder_items, folder_names
 
-N_VAL = 4  # images of a class: as many as CoOp draws for validation at most
+N_VAL = 4  # images per class: the most that CoOp draws for validation
 
 
 def imagenet(folder):
     """Train and val folders. The official val is the test set, as in CoOp.
 
-    CoOp chooses on these test images too; here the last four training images of every class (in
-    order of their names) are set aside for that.
+    CoOp also selects models on these test images; here the last four training images of every class
+    (in order of their names) are set aside for that.
     """
     images, names = folder / "images", class_names(folder)
     for split in ("train", "val"):
@@ -45,7 +45,7 @@ def all_classes(folder, images):
 
 
 def own_classes(folder, images):
-    """Folders of some classes, which are then the only ones: ImageNet-A and -R."""
+    """Folders of some classes, which become the only ones: ImageNet-A and -R."""
     names = class_names(folder)
     found = _check(folder / images, names, whole=False)
     return _tested(folder / images, {wnid: names[wnid] for wnid in found}, names)
@@ -61,7 +61,7 @@ def numbered(folder, images):
 def class_names(folder):
     """Return `{WordNet id: class name}` in the order of ImageNet's labels.
 
-    `classnames.txt` lies in the dataset's folder, or else in ImageNet's beside it.
+    `classnames.txt` is in the dataset's folder, or else in ImageNet's beside it.
     """
     path = folder / "classnames.txt"
     if not path.is_file():
@@ -73,8 +73,8 @@ def class_names(folder):
                                f"(found {' '.join([wnid, *name])!r}); {AGAIN}")
     names = {wnid: " ".join(name) for wnid, *name in lines}
     if [wnid for wnid, *_ in lines] != sorted(names):
-        raise DatasetError(f"{path}: its WordNet ids are not in order, which is that of ImageNet's "
-                           f"labels; {AGAIN}")
+        raise DatasetError(f"{path}: its WordNet ids are not in order, unlike ImageNet's labels; "
+                           f"{AGAIN}")
     return names
 
 
@@ -86,11 +86,11 @@ def _check(folder, names, whole=True):
     found = folder_names(folder) if folder.is_dir() else []
     unknown, missing = sorted(set(found) - set(names)), sorted(set(names) - set(found))
     if not found:
-        raise DatasetError(f"{folder}: one folder a class is expected, there is none (ImageNet's "
+        raise DatasetError(f"{folder}: one folder per class is expected, there is none (ImageNet's "
                            "own archive of val has none: torchvision.datasets.imagenet."
                            "parse_val_archive sorts its images)")
     if unknown:
-        raise DatasetError(f"{folder}: {unknown[0]!r} is no class of classnames.txt; remove the "
+        raise DatasetError(f"{folder}: {unknown[0]!r} is not a class of classnames.txt; remove the "
                            "folder, or get classnames.txt again")
     if whole and missing:
         raise DatasetError(f"{folder}: {len(missing)} classes of classnames.txt have no folder, "
@@ -99,7 +99,7 @@ def _check(folder, names, whole=True):
 
 
 def _tested(folder, names, every):
-    """Return the lists of a folder of test images alone; `every` has all classes of ImageNet."""
+    """Return the lists of a folder of test images only; `every` has all classes of ImageNet."""
     labels = {key: label for label, key in enumerate(every)}
     return {"train": [], "val": [], "test": folder_items(folder, _labelled(names)),
             "imagenet_labels": [labels[key] for key in names]}

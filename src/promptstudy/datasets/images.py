@@ -1,4 +1,4 @@
-"""Read images in one way everywhere, and check a whole dataset before anything is computed."""
+"""Read images the same way everywhere, and check a whole dataset before anything is computed."""
 
 import hashlib
 import io
@@ -21,7 +21,7 @@ def load_image(file):
     """Return an image file (a path or an open file) as an RGB PIL image, as CLIP's transform does.
 
     Palettes, CMYK and transparency are converted (transparency is dropped) and the EXIF
-    orientation is left alone. 16-bit greyscale is scaled to 8 bits, which PIL would clip to white.
+    orientation is ignored. 16-bit greyscale is scaled to 8 bits, which PIL would clip to white.
     Raises `OSError` for a file that cannot be decoded and `ValueError` for 32-bit greyscale, whose
     range of values is not known.
     """
@@ -35,7 +35,7 @@ def load_image(file):
 
 
 def image_seed(digest):
-    """Return the seed of what is drawn for an image, from its SHA-256."""
+    """Return the random seed of an image, from its SHA-256."""
     return int(digest[:15], 16)
 
 
@@ -43,10 +43,10 @@ def check_images(dataset, folder):
     """Read and decode every image of a `Dataset` once; return `{path: SHA-256 of its bytes}`.
 
     `folder` is what the paths are relative to. Raises one `DatasetError` that lists every problem
-    with its split and class: files missing, empty or undecodable; one image (by digest) in
-    training or validation and in test, or in two classes. Published lists have such images here
-    and there; as they are not ours to correct, that is but a warning. So is a file of another
-    format than its name says.
+    with its split and class: files that are missing, empty or undecodable; an image (by digest)
+    that is both in training or validation and in test, or in two classes. Some published lists
+    have such images; we do not edit published splits, so this only warns. It also warns about
+    files whose format is not the one in their name.
     """
     entries = [(split, item) for split in SPLITS for item in getattr(dataset, split)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -72,10 +72,10 @@ def check_images(dataset, folder):
     if misnamed:
         path, kind = next(iter(misnamed.items()))
         warnings.warn(f"{dataset.name}: {len(misnamed)} images have another format than their "
-                      f"names say, e.g. {path} is {kind}; they are used as what they are (of "
+                      f"names say, e.g. {path} is {kind}; they are read by their content (of "
                       "several pictures in one file, the first)", stacklevel=2)
     if repeated and dataset.published:
-        warnings.warn(f"{dataset.name}: {len(repeated)} images of the published lists are there "
+        warnings.warn(f"{dataset.name}: {len(repeated)} images of the published lists occur "
                       f"twice, e.g. {repeated[0]}", stacklevel=2)
     else:
         problems += repeated
@@ -111,7 +111,7 @@ def _read(path):
 
 
 def _is_misnamed(path, kind):
-    """Is the image of another format than the end of its name says, where that says one?"""
+    """Does the image's format differ from the one in its file extension, if that names one?"""
     expected = Image.registered_extensions().get(PurePath(path).suffix.lower(), kind)
     return kind != expected and (kind, expected) != ("MPO", "JPEG")  # as some cameras write it
 

@@ -8,7 +8,7 @@ from ..errors import DatasetError
 from ..textfiles import parse_json, read_text
 
 SPLITS = ("train", "val", "test")
-SPLIT_SEED = 1  # CoOp's: with it, its published splits come out of the raw annotations
+SPLIT_SEED = 1  # CoOp's: it reproduces the published splits from the raw annotations
 
 
 class Item(NamedTuple):
@@ -22,8 +22,8 @@ class Item(NamedTuple):
 class Dataset(NamedTuple):
     """The items of the three splits and the class names in label order (`val` may be empty).
 
-    `published` lists are used as they are, whatever is odd about them. `imagenet_labels` says which
-    class of ImageNet each class is, for its shifted versions.
+    `published` lists are used unchanged, even if something is odd about them. `imagenet_labels`
+    says which class of ImageNet each class is, for its shifted versions.
     """
 
     name: str
@@ -48,9 +48,9 @@ def divide(items, source):
         n_train, n_val = round(0.5 * len(group)), round(0.2 * len(group))
         if n_val == 0 or n_train + n_val == len(group):
             raise DatasetError(
-                f"{source}: class {group[0].class_name!r} has {len(group)} images, dividing them "
-                "50/20/30 needs at least 4; add some, or divide the images yourself into folders "
-                "train, val (optional) and test with one folder a class in each")
+                f"{source}: class {group[0].class_name!r} has {len(group)} images; dividing them "
+                "50/20/30 needs at least 4. Add some, or divide the images yourself into folders "
+                "train, val (optional) and test, each with one folder per class")
         splits["train"] += group[:n_train]
         splits["val"] += group[n_train:n_train + n_val]
         splits["test"] += group[n_train + n_val:]
@@ -68,7 +68,7 @@ def divide_trainval(items, source):
         n_val = round(0.2 * len(group))
         if n_val == 0:
             raise DatasetError(f"{source}: class {group[0].class_name!r} has {len(group)} training "
-                               "images, dividing them 80/20 needs at least 3; get the file again")
+                               "images; dividing them 80/20 needs at least 3. Get the file again")
         val += group[:n_val]
         train += group[n_val:]
     return {"train": train, "val": val}
@@ -77,8 +77,8 @@ def divide_trainval(items, source):
 def read_split_file(path, key):
     """Return the `Item`s of one of CoOp's split files, `{"train": [...], "val": ..., "test": ...}`.
 
-    `key` of params.yaml named the file. Raises `DatasetError` for one that is missing or of another
-    shape.
+    `key` is the key of params.yaml that names the file. Raises `DatasetError` for a missing or
+    malformed file.
     """
     try:
         content = parse_json(read_text(path, DatasetError))

@@ -1,4 +1,4 @@
-"""CoOp's fifteen datasets: where each lies below data_root, and where its lists come from."""
+"""CoOp's fifteen datasets: where each is below data_root, and where its lists come from."""
 
 import warnings
 from collections.abc import Callable
@@ -13,7 +13,7 @@ class Layout(NamedTuple):
     """A dataset's place in CoOp's folder layout.
 
     `construct(folder)` makes the lists from raw annotations (see `annotations` and `imagenet`). The
-    official `split` file is used instead where it is there; `sizes` are the published numbers of
+    official `split` file is used instead if it is present; `sizes` are the published numbers of
     classes and of train, val and test images.
     """
 
@@ -79,8 +79,8 @@ LAYOUTS = {
 def read_layout(root, layout):
     """Return the lists of a `Layout` below `root`: `{"train": [Item, ...], "val": ..., ...}`.
 
-    With "imagenet_labels" for the shifted versions of ImageNet. Warns where the lists are not the
-    papers', and raises `DatasetError` for what cannot be used.
+    With "imagenet_labels" for the shifted versions of ImageNet. Warns if the lists are not the
+    papers', and raises `DatasetError` for files that cannot be used.
     """
     folder = root / layout.folder
     path = folder / (layout.split or "")
@@ -88,5 +88,5 @@ def read_layout(root, layout):
         return read_split_file(path, "layout")
     if not layout.exact:
         warnings.warn(f"{path} does not exist, so the images are divided anew and not as in the "
-                      "papers, where the order of files on a disk decided", stacklevel=2)
+                      "papers, which used the order of files on a disk", stacklevel=2)
     return layout.construct(folder)

@@ -1,12 +1,12 @@
 """Feature packs: a dataset as the features of its images, in one verified file.
 
-Image towers are frozen, so a dataset can travel as features. Global features are kept as float16.
-Local features and augmented views are kept as int8 with one bfloat16 scale for every block of at
-most 32 values, which bounds the error whatever the vector: the rounding error of a value is at most
+Image towers are frozen, so a dataset can be shipped as features. Global features are stored as
+float16. Local features and augmented views are stored as int8 with one bfloat16 scale per block of
+at most 32 values, which bounds the error of any vector: the rounding error of a value is at most
 half its block's scale, itself 1/127 of the block's largest magnitude, so the relative error of a
 vector is at most sqrt(32) / 254 and 1 - cosine at most 2.5e-4; with uniform rounding errors it is
-below 8.3e-5, and of features as CLIP makes them about 1e-5. A pack gives the same numbers whether
-it was just extracted or loaded, because both are read from the stored form.
+below 8.3e-5, and for CLIP's features about 1e-5. A pack gives the same numbers whether it was just
+extracted or loaded, because both are read from the stored form.
 """
 
 import math
@@ -24,8 +24,8 @@ from .subsets import few_shot_draw
 class PackSplit:
     """The images of one split: features [n, d] (float32, un-normalised) and labels [n] (int64).
 
-    `local` [n, L, d] and `views` [n, V, d] (training images only) are expanded when they are asked
-    for; `paths` are relative to the images folder and `digests` are the images' SHA-256.
+    `local` [n, L, d] and `views` [n, V, d] (training images only) are expanded on access;
+    `paths` are relative to the images folder and `digests` are the images' SHA-256.
     """
 
     def __init__(self, tensors, split):
@@ -72,8 +72,8 @@ class FeaturePack:
     def draw(self, shots, seed):
         """Return the training and validation images of one few-shot run, as two index tensors.
 
-        They are those of `few_shot_draw` among all images of the dataset, whether the pack has all
-        training images or only what the suite draws. Raises `DatasetError` for another draw.
+        They are those of `few_shot_draw` over all images of the dataset, whether the pack has all
+        training images or only what the suite draws. Raises `DatasetError` for any other draw.
         """
         if not any(name.startswith("draw.") for name in self._tensors):
             return few_shot_draw(self.train.labels, self.val.labels, shots, seed)
@@ -81,7 +81,7 @@ class FeaturePack:
             return tuple(self._tensors[f"draw.{shots}.{seed}.{split}"] for split in SPLITS[:2])
         except KeyError:
             raise DatasetError(
-                f"the features of {self.origin['dataset']} are those of the images that the suite "
+                f"the features of {self.origin['dataset']} cover only the images that the suite "
                 f"drew when they were made, not with {shots} shots and seed {seed}; make them "
                 f"again (`dvc repro -f features@{self.origin['dataset']}`)") from None
 
@@ -91,7 +91,7 @@ class FeaturePack:
 
     @classmethod
     def load(cls, path, expected=None):
-        """Return the pack stored at `path`; `expected` are the entries of `origin` relied on.
+        """Return the pack stored at `path`; `expected` are the entries of `origin` that must match.
 
         Raises `FileNotFoundError` or `DamagedFile` naming the entry that differs.
         """
@@ -99,9 +99,9 @@ class FeaturePack:
 
 
 def own_labels(pack):
-    """Give every image of a captioned dataset's pack a label of its own, its place in its split.
+    """Give every image of a captioned dataset's pack a label of its own, its index in its split.
 
-    As captions belong to images, each image is then a class, described by its captions.
+    Captions belong to images, so each image becomes a class, described by its captions.
     """
     for split in (pack.train, pack.val, pack.test):
         split.labels = torch.arange(len(split))
@@ -111,8 +111,8 @@ def own_labels(pack):
 def validation_or_training(pack):
     """Return `(split, "validation")` of a pack, or `(split, "training")` if that has no images.
 
-    In the second case a line is printed that says so, since training images are no fair measure of
-    what was trained on them.
+    In the second case it prints a line that says so, since training images are not a fair measure
+    of what was trained on them.
     """
     if len(pack.val):
         return pack.val, "validation"
@@ -127,7 +127,7 @@ def listing(dataset, digests):
         items = getattr(dataset, split)
         tensors[f"{split}.labels"] = torch.tensor([item.label for item in items],
                                                   dtype=torch.int64)
-        # NUL is the one character that no path holds
+        # NUL is the one character that no path can have
         tensors[f"{split}.paths"] = _bytes(os.fsencode("\0".join(item.path for item in items)))
         tensors[f"{split}.digests"] = _bytes(
             b"".join(bytes.fromhex(digests[item.path]) for item in items)).view(-1, 32)
@@ -135,12 +135,12 @@ def listing(dataset, digests):
 
 
 def images_sha256(listed):
-    """Return the SHA-256 that stands for all images of a `listing`, their order and labels."""
+    """Return the SHA-256 over all images of a `listing`, their order and labels."""
     return tensors_sha256(listed)
 
 
 def compact(values):
-    """Return `(int8 values, bfloat16 scales)` of vectors [..., d], one scale a block of values."""
+    """Return `(int8 values, bfloat16 scales)` of vectors [..., d], one scale per block."""
     blocks = values.float().unflatten(-1, (-1, math.gcd(values.shape[-1], 32)))
     scale = (blocks.abs().amax(-1) / 127).bfloat16()
     # values are divided by the rounded scale, so that rounding it costs no precision

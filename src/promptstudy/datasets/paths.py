@@ -1,4 +1,4 @@
-"""Paths and names that come from files and folders: inside the images folder, and readable."""
+"""Checks that paths and names from files and folders are readable and in the images folder."""
 
 import os
 import posixpath
@@ -7,16 +7,16 @@ import sys
 
 
 def path_fault(path):
-    """Return why a path of an image, relative to the images folder, cannot be used, or None.
+    """Return why an image's path, relative to the images folder, cannot be used, or None.
 
-    What a link in that folder leads to is the user's own affair.
+    Links in that folder may lead anywhere.
     """
     if "\0" in path:
         return "holds a NUL, which no path can have; correct it"
     if path.startswith("/") or re.match(r"[A-Za-z]:[\\/]", path):
         return "is absolute; paths are relative to the images folder"
     if ".." in path and re.match(r"\.\.(/|$)", posixpath.normpath(path)):
-        return "leads out of the images folder; move the image there"
+        return "leads out of the images folder; move the image into it"
     if path.strip("./") == "":
         return "names no file; correct it"
     return text_fault(path)
@@ -32,7 +32,7 @@ def text_fault(text):
     except UnicodeEncodeError:
         encoding = sys.getfilesystemencoding()
         if encoding != "utf-8":
-            return (f"cannot be written in this terminal's encoding of text, {encoding}; set the "
+            return (f"cannot be written in this terminal's text encoding, {encoding}; set the "
                     "environment variable PYTHONUTF8=1 and run this again")
         return "is not text in UTF-8; rename it"
     return None

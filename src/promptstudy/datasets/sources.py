@@ -1,9 +1,9 @@
-"""Where CoOp's fifteen datasets are got: addresses, checksums, and what comes out of an archive.
+"""Where CoOp's fifteen datasets come from: addresses, checksums, and the contents of archives.
 
-Addresses and MD5 sums of archives are torchvision's (`torchvision.datasets`) where it has the
-dataset; the others, and all SHA-256 sums of archives, are those of TensorFlow Datasets'
-`checksums.tsv`. Addresses on Google Drive are those of CoOp's `DATASETS.md`; the SHA-256 sums of
-its split files were taken from copies of them.
+Addresses and MD5 sums of archives are torchvision's (`torchvision.datasets`) if it has the
+dataset; the others, and all SHA-256 sums of archives, are from TensorFlow Datasets'
+`checksums.tsv`. Addresses on Google Drive are from CoOp's `DATASETS.md`; the SHA-256 sums of its
+split files were computed from copies of them.
 """
 
 from pathlib import PurePosixPath
@@ -14,18 +14,18 @@ from .layouts import LAYOUTS
 
 
 class Piece(NamedTuple):
-    """A part of a dataset that is got at one address.
+    """A part of a dataset that comes from one address.
 
-    `makes` is what it brings, a file or folder in the dataset's folder. What an archive holds in
-    its folder `inside` comes into the dataset's folder; `inner` is an archive in the archive. A
-    piece `by_hand` has no open address or no known checksum. `raw` annotations are not needed
-    where CoOp's split file is.
+    `makes` is the file or folder that it adds to the dataset's folder. The contents of an archive's
+    folder `inside` go to the dataset's folder; `inner` is an archive in the archive. A piece
+    `by_hand` has no open address or no known checksum. `raw` annotations are not needed if CoOp's
+    split file is present.
     """
 
     makes: str
     url: str
-    digest: str | None = None  # "md5:..." or "sha256:..." of what comes from the address
-    size: int = 0  # bytes of it; 0: little
+    digest: str | None = None  # "md5:..." or "sha256:..." of the download
+    size: int = 0  # bytes of the download; 0: few
     inner: str | None = None
     inside: str = "."
     by_hand: bool = False
@@ -33,14 +33,14 @@ class Piece(NamedTuple):
 
     @property
     def file(self):
-        """Name of the file that comes from the address."""
+        """Name of the downloaded file."""
         name = PurePosixPath(urlsplit(self.url).path).name
         return name if name.endswith((".zip", ".tar", ".tgz", ".tar.gz")) else \
             PurePosixPath(self.makes).name
 
     @property
     def is_archive(self):
-        """Is it to be unpacked?"""
+        """Does it have to be unpacked?"""
         return self.file != PurePosixPath(self.makes).name
 
 
@@ -153,9 +153,9 @@ PIECES = {
 
 
 def absent(root, name):
-    """Return the `Piece`s of layout `name` that are not there below `root` and are of use.
+    """Return the `Piece`s of layout `name` that are missing below `root` and needed.
 
-    Lists come from CoOp's split file or from raw annotations, so one of them is enough, if the
+    Lists come from CoOp's split file or from raw annotations, so one of them is enough if the
     latter give the same lists.
     """
     layout, pieces = LAYOUTS[name], PIECES[name]

@@ -1,6 +1,6 @@
 """Which image is which class: CoOp's split files, a user's own folders, few-shot draws, halves.
 
-Importing torch takes two seconds, which `check` need not spend on lists.
+Importing torch takes two seconds, so `check` reads lists without it.
 """
 
 import random
@@ -18,8 +18,8 @@ from .subsets import draw_per_class
 def image_folder(params, name):
     """Return the folder that the paths of dataset `name` are relative to.
 
-    Of what is made from the source's test images, it is the source's. Raises `DatasetError` when
-    `data_root` is not set, or it or the folder does not exist.
+    For shifts made from the source's test images, it is the source's. Raises `DatasetError` when
+    `data_root` is not set, or when it or the folder does not exist.
     """
     settings = params.captioned.get(name) or params.every_dataset[name]
     layout = LAYOUTS.get(getattr(settings, "layout", None))
@@ -44,13 +44,13 @@ def shift_of(params, name):
 
 
 def load_dataset(params, name):
-    """Return the `Dataset` called `name` of `params`, with test images alone for shifted versions.
+    """Return the `Dataset` `name` of `params`; shifted versions have only test images.
 
-    Its items are those of its `layout`, one of CoOp's (see `read_layout`), or come from
-    `datasets.<name>.split`, a file in the format of CoOp's `split_zhou_*.json` read as it is, or,
-    without either, from the images folder itself (see `read_folder`). Underscores in class names
-    become spaces. Raises `DatasetError` for missing folders and files, files of another shape, and
-    classes that are ambiguous, not numbered 0 to C-1 or without training images.
+    Its items come from its `layout`, one of CoOp's (see `read_layout`), from
+    `datasets.<name>.split`, a file in the format of CoOp's `split_zhou_*.json`, or, without
+    either, from the images folder itself (see `read_folder`). Underscores in class names become
+    spaces. Raises `DatasetError` for missing folders and files, malformed files, and classes that
+    are ambiguous, not numbered 0 to C-1 or without training images.
     """
     if shift_of(params, name):
         return _drawn(load_dataset(params, params.transfer.source), name, params.transfer.per_class)
@@ -70,8 +70,8 @@ def load_dataset(params, name):
         splits |= {"train": [], "val": []}
         home = params.transfer.source
         if "imagenet_labels" in lists and params.datasets[home].layout != "imagenet":
-            raise DatasetError(f"transfer.domain.{name}: is a version of ImageNet, which "
-                               f"transfer.source = {home!r} is not; correct one of them")
+            raise DatasetError(f"transfer.domain.{name}: is a version of ImageNet, but "
+                               f"transfer.source = {home!r} is not ImageNet; correct one")
     check_paths(splits, source)
     class_names = _checked_class_names(splits, source, test_only, published=bool(layout))
     return Dataset(name, class_names, params.template_of(name), **splits, published=bool(layout),
@@ -79,7 +79,7 @@ def load_dataset(params, name):
 
 
 def _drawn(source, name, per_class):
-    """Return the dataset `name` of some test images of each class of `source`, always the same."""
+    """Return the dataset `name`: a fixed draw of `per_class` test images per class, or all."""
     test = source.test
     if per_class:
         labels = [item.label for item in test]
@@ -89,7 +89,7 @@ def _drawn(source, name, per_class):
 
 
 def check_paths(splits, source):
-    """Raise `DatasetError`, naming `source`, for an item whose path or class name is of no use."""
+    """Raise `DatasetError`, naming `source`, for an item whose path or class name is unusable."""
     for split, items in splits.items():
         for item in items:
             if fault := path_fault(item.path):
@@ -106,7 +106,7 @@ def check_paths(splits, source):
 def _checked_class_names(splits, source, test_only, published):
     """Return the class names in label order, or raise `DatasetError` (see `load_dataset`).
 
-    ImageNet has two pairs of classes of one name, which CoOp leaves so: that is but a warning.
+    In ImageNet two pairs of classes share a name; CoOp keeps them, so this only warns.
     """
     names, labels = {}, {}
     for item in (item for split in SPLITS for item in splits[split]):
@@ -115,7 +115,7 @@ def _checked_class_names(splits, source, test_only, published):
             raise DatasetError(f"{source}: label {item.label} has two class names, {known!r} and "
                                f"{item.class_name!r}; give each class its own label")
     if not names:
-        raise DatasetError(f"{source}: no images; it needs one folder a class with image files, "
+        raise DatasetError(f"{source}: no images; it needs one folder per class with image files, "
                            "or a split file that lists them")
     if sorted(names) != list(range(len(names))):
         missing = sorted(set(range(len(names))) - set(names))
@@ -127,11 +127,11 @@ def _checked_class_names(splits, source, test_only, published):
     for label, name in names.items():
         first = labels.setdefault(" ".join(name.lower().split()), label)
         if first != label:
-            problem = (f"{source}: two classes have one name, {names[first]!r} (label {first}) and "
+            problem = (f"{source}: two classes share a name, {names[first]!r} (label {first}) and "
                        f"{name!r} (label {label}), which CLIP cannot tell apart")
             if not published:
-                raise DatasetError(f"{problem}; rename or join them")
-            warnings.warn(f"{problem}; they stay as they are published", stacklevel=2)
+                raise DatasetError(f"{problem}; rename or merge them")
+            warnings.warn(f"{problem}; they are kept as published", stacklevel=2)
     trained = {item.label for item in splits["train"]}
     untrained = [names[label] for label in sorted(set(names) - trained)]
     if untrained and not test_only:

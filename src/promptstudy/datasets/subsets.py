@@ -1,4 +1,4 @@
-"""Which images and classes a protocol takes: few-shot draws, base and new, a version's classes."""
+"""Which images and classes a protocol uses: few-shot draws, base and new, a version's classes."""
 
 import math
 import random
@@ -14,8 +14,8 @@ def few_shot_draw(train_labels, val_labels, shots, seed):
     `random.seed(seed)`, then over the training classes in order of first appearance
     `random.sample(items, shots)`, and the same for validation with min(shots, 4), continuing the
     same random numbers; a class with fewer images gives all it has. The draw is over all classes:
-    base-to-new runs keep the base classes of it.
-    Returns two int64 tensors of indices into the two lists. Warns when a class is short of images.
+    base-to-new runs keep its base classes.
+    Returns two int64 tensors of indices into the two lists. Warns if a class has too few images.
     """
     import torch
     train_labels, val_labels = (torch.as_tensor(labels).tolist()
@@ -45,7 +45,7 @@ def draw_per_class(labels, shots, generator):
     for label, indices in by_label.items():
         if len(indices) < shots:
             short[label] = len(indices)
-        # random.sample also shuffles, and CoOp leaves the order of a short class alone
+        # random.sample also shuffles, and CoOp keeps the order of a class with too few images
         chosen += indices if len(indices) < shots else generator.sample(indices, shots)
     return chosen, short
 
@@ -53,8 +53,8 @@ def draw_per_class(labels, shots, generator):
 def labels_in(source_names, name, class_names, imagenet_labels=None):
     """Return the source's label of each class of its shifted version `name`.
 
-    ImageNet's own versions know them (see `Dataset`). Raises `DatasetError` listing the classes
-    that the source does not have, or has twice (which is no fault in a version with all of them).
+    ImageNet's own versions carry them (see `Dataset`). Raises `DatasetError` listing the classes
+    that the source lacks or has twice (the latter is allowed in a version with all classes).
     """
     if imagenet_labels:
         return imagenet_labels

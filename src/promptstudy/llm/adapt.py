@@ -1,4 +1,4 @@
-"""Parameters that a model of today refuses: which they are, and the request without them.
+"""Parameters that current models refuse: finding them, and sending requests without them.
 
 Changes are `{parameter: None}` for one that is left out, or `{parameter: other name}`.
 """
@@ -20,9 +20,9 @@ def adapted(body, changes):
 
 
 def refused(text, body, changes):
-    """Return the changes that an error's text calls for, of a request sent with `changes`.
+    """Return the changes that an error's text calls for, given a request sent with `changes`.
 
-    They are none if it does not name a parameter that was sent, or refuses only its value.
+    It is empty if the text does not name a parameter that was sent, or refuses only its value.
     """
     if BOUNDS.search(text):
         return {}

@@ -1,8 +1,8 @@
 """Ask an OpenAI-compatible endpoint for the replies that the log does not have yet.
 
-Every request ends in one of three ways: its reply is in the log, or it has been tried again for as
-long as `llm.patience` says and is listed as failed, or the run was ended before its turn. Requests
-are coroutines of one thread, so that ending the run ends them, whatever they are waiting for.
+Every request ends in one of three ways: its reply is in the log, it has been retried for as long as
+`llm.patience` allows and is listed as failed, or the run ended before its turn. Requests are
+coroutines of one thread, so ending the run ends them, whatever they are waiting for.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ class Plan(NamedTuple):
 
     n_requests: int
     todo: list  # the requests without a reply in the log
-    most_usd: float  # what these cost at most, by `llm.price`, replies being as long as allowed
+    most_usd: float  # their greatest cost by `llm.price`, if replies are as long as allowed
 
 
 class Outcome(NamedTuple):
-    """What asking came to: `failed` holds `(request, reason)`, `retried` counts reasons."""
+    """The outcome of asking: `failed` holds `(request, reason)`, `retried` counts reasons."""
 
     n_answered: int
     failed: list
@@ -52,7 +52,7 @@ def plan(params, name, class_names):
     wanted = requests(params, name, class_names)
     answered = {reply.key for reply in read_log(log_path(params, name)) if _is_good(reply.body)}
     todo = [request for request in wanted if request.key not in answered]
-    # about four characters are a token
+    # about four characters per token
     prompts = sum(len(str(request.body["messages"])) / 4 for request in todo)
     most = Usage(prompt_tokens=round(prompts),
                  completion_tokens=len(todo) * (params.llm.max_tokens or 0))
@@ -62,7 +62,7 @@ def plan(params, name, class_names):
 def ask(params, name, class_names):
     """Send every request of dataset `name` that has no reply yet; return the `Outcome`.
 
-    Each reply is on the disk before the next step. Raises `AskError` when the endpoint is not
+    Each reply is on disk before the next step. Raises `AskError` when the endpoint is not
     configured, refuses the key, has not answered anything, or stops answering.
     """
     if not os.environ.get("OPENAI_API_KEY"):
@@ -100,13 +100,13 @@ class _Run:
                     async with asyncio.TaskGroup() as group:
                         for _ in range(min(self.settings.concurrency, len(todo))):
                             group.create_task(self._work(waiting, progress))
-                except BaseExceptionGroup as errors:  # the first one has ended the others
+                except BaseExceptionGroup as errors:  # the first one has cancelled the others
                     raise errors.exceptions[0] from None
         return Outcome(len(self.usages), self.failed, Counter(self.troubles), self._usage(),
                        cost(self.params, self._usage()))
 
     async def _work(self, waiting, progress):
-        """Send one request after another, each the next that no other coroutine has taken."""
+        """Send one request after another, always the next that no other coroutine has taken."""
         for request in waiting:
             try:
                 self.usages.append(await self._answer(request))

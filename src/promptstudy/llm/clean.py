@@ -1,16 +1,16 @@
-"""Text from an endpoint made fit to keep and to print: no control characters and no key."""
+"""Clean text from an endpoint for storing and printing: no control characters and no key."""
 
 import json
 import re
 from functools import cache
 
-# what a terminal takes for a command: CSI, OSC and the short ones
+# terminal escape sequences: CSI, OSC and the short ones
 ESCAPES = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b"
                      r"\\|\x9c)?|\x1b[ -/]*[0-~]")
 BREAKS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # line breaks of all kinds
-# the other controls, marks that turn the direction of writing, and halves of characters
+# other control characters, marks that change the direction of writing, and lone surrogates
 CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-SHORTEST_KEY = 6  # `none` and the like are no secrets, and words of replies
+SHORTEST_KEY = 6  # `none` and the like are not secrets, and occur in replies
 
 
 def printable(text):
@@ -26,8 +26,8 @@ def one_line(text, length=200):
 def clean_body(body, key):
     """Return the body of a response, printable and with `[key]` for the API key.
 
-    JSON is cleaned string by string, since it may spell any character as an escape. A body in
-    which there is nothing to clean is returned as it is.
+    JSON is cleaned string by string, since it may write any character as an escape. A body that
+    needs no cleaning is returned unchanged.
     """
     def clean(text):
         return printable(_without(key, text))
@@ -35,7 +35,7 @@ def clean_body(body, key):
     try:
         content = json.loads(body)
         cleaned = _each_string(content, clean)
-    except (ValueError, RecursionError):  # no JSON, or nested beyond all use
+    except (ValueError, RecursionError):  # not JSON, or nested too deeply
         return clean(body)
     return body if cleaned == content else json.dumps(cleaned, ensure_ascii=False)
 
@@ -56,7 +56,7 @@ def _without(key, text):
 
 @cache
 def _spellings(key):
-    """Return the pattern of a key, each character of which may be spelt as an escape."""
+    """Return the pattern of a key, in which any character may be written as an escape."""
     return re.compile("".join(
         rf"(?:\\*{re.escape(char)}|\\+u(?i:{ord(char):04x})|%(?i:{ord(char):02x}))"
         for char in key))

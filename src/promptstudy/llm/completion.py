@@ -11,7 +11,7 @@ Text = Annotated[str, AfterValidator(printable)]
 
 
 class BadReply(ValueError):
-    """The endpoint's response is no chat completion; asking again may give one."""
+    """The endpoint's response is not a chat completion; asking again may give one."""
 
 
 class Usage(BaseModel):
@@ -69,7 +69,7 @@ def is_stream(body):
 
 
 def put_together(stream):
-    """Return the body of the completion that streamed chunks make up, as JSON.
+    """Return the completion that streamed chunks form, as a JSON body.
 
     Raises `BadReply` if the stream holds an error or ends before the reply does.
     """

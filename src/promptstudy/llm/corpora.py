@@ -1,4 +1,4 @@
-"""Ready-made corpora, `{class: [sentence, ...]}` JSON as CuPL and VDT have it, matched by name."""
+"""Ready-made corpora, `{class: [sentence, ...]}` JSON as in CuPL and VDT, matched by name."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def read_corpus(path, class_names):
     except ValueError as error:
         raise CorpusError(f"{path} is not valid JSON ({error})") from None
     except KeyError as error:
-        raise CorpusError(f"{path} has no column {error}; Grocery Store's classes.csv has") \
+        raise CorpusError(f"{path} has no column {error}; Grocery Store's classes.csv has one") \
             from None
     faulty = [key for key, value in content.items() if not isinstance(value, list)
               or not all(isinstance(text, str) for text in value)] \
@@ -61,7 +61,7 @@ def match(corpus, class_names, path):
     for key in corpus:
         other = entries.setdefault(plain_name(key), key)
         if corpus[other] != corpus[key]:
-            raise CorpusError(f"{path}: {other!r} and {key!r} are one class by name, with "
+            raise CorpusError(f"{path}: {other!r} and {key!r} name the same class, with "
                               "different sentences; remove one")
     sentences, problems = {}, []
     for name in class_names:
@@ -77,9 +77,9 @@ def match(corpus, class_names, path):
 
 
 def plain_name(name):
-    """Return a class name in the form in which names are compared.
+    """Return a class name in the form used for comparing names.
 
-    Lower case, `_` and `-` as spaces, a year first: `Audi_TT-RS coupe 2012` is
+    Lower case, `_` and `-` as spaces, a year first: `Audi_TT-RS coupe 2012` becomes
     `2012 audi tt rs coupe`.
     """
     words = re.sub(r"[\s_\-]+", " ", name).lower().split()

@@ -16,7 +16,7 @@ from .queries import read_queries, requests
 class Descriptions(NamedTuple):
     """`texts` {class: [text, ...]} in class order, at least one each; `origin` and `problems`.
 
-    `origin` records what they were made from, `problems` everything that was left out and why.
+    `origin` records their provenance, `problems` everything that was left out and why.
     """
 
     texts: dict
@@ -30,12 +30,12 @@ class Descriptions(NamedTuple):
 
 
 def describe(params, name, class_names):
-    """Return the `Descriptions` of dataset `name`, without asking anyone.
+    """Return the `Descriptions` of dataset `name`, without sending any request.
 
-    From the corpus that `llm.corpora` names, as it is; else from the replies in the log, each
-    sentence behind the dataset's hand-crafted prompt, which names the class as the sentence may
-    not. A class without any sentence has its prompt alone, which is listed as a problem.
-    Raises `CorpusError`, `ParamsError` or `DamagedFile`.
+    They come from the corpus that `llm.corpora` names, unchanged, or else from the replies in the
+    log, each sentence after the dataset's hand-crafted prompt, which names the class, as the
+    sentence may not. A class without any sentence has only its prompt, which is listed as a
+    problem. Raises `CorpusError`, `ParamsError` or `DamagedFile`.
     """
     template = params.datasets[name].template
     if name in params.llm.corpora:
@@ -57,8 +57,8 @@ def load_references(params, name, class_names, sources):
     """Return `{source: {class: [text, ...]}}` of AAPE's reference prompts of dataset `name`.
 
     `llm` are the stored descriptions; `human` the sentences of the dataset's `human` file, each
-    behind the hand-crafted prompt, as theirs are. Raises what `load_descriptions` and
-    `read_corpus` raise, and `CorpusError` where there is no such file or a class is not in it.
+    after the hand-crafted prompt, like the former. Raises what `load_descriptions` and
+    `read_corpus` raise, and `CorpusError` if there is no such file or a class is not in it.
     """
     return {source: (load_descriptions(params, name, class_names).texts if source == "llm"
                      else _human(params, name, class_names)) for source in sorted(set(sources))}
@@ -77,12 +77,12 @@ def _human(params, name, class_names):
 
 
 def behind(prompt, sentences):
-    """Return each sentence behind a prompt."""
+    """Return each sentence with the prompt before it."""
     return [f"{prompt} {sentence}" for sentence in sentences]
 
 
 def origin(params, name, class_names):
-    """Return the record of what the descriptions of dataset `name` depend on."""
+    """Return the provenance record of the descriptions of dataset `name`."""
     if name in params.llm.corpora:
         source = {"corpus": file_sha256(params.root / params.llm.corpora[name])}
     else:
@@ -101,7 +101,7 @@ def path_of(params, name):
 
 
 def save(path, descriptions):
-    """Write descriptions as JSON with their digest, in one piece."""
+    """Write descriptions as JSON with their digest, atomically."""
     content = descriptions._asdict() | {"sha256": descriptions.sha256}
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
@@ -126,8 +126,8 @@ def load_descriptions(params, name, class_names):
         raise DamagedFile(f"{path} has changed since it was written; delete it and make it again")
     for key, value in origin(params, name, class_names).items():
         if loaded.origin.get(key) != value:
-            raise DamagedFile(f"{path} was made with {key} = {loaded.origin.get(key)!r}, this run "
-                              f"has {key} = {value!r}; run `dvc repro describe`")
+            raise DamagedFile(f"{path} was made with {key} = {loaded.origin.get(key)!r}, but this "
+                              f"run has {key} = {value!r}; run `dvc repro describe`")
     return loaded
 
 

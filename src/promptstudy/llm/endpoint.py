@@ -1,4 +1,4 @@
-"""The endpoint that the environment names: one request, bounded in time and in size."""
+"""The endpoint that the environment names: one request, limited in time and size."""
 
 import asyncio
 import zlib
@@ -21,7 +21,7 @@ TRANSIENT = {408, 409, 425, 429}  # and every 5xx
 
 
 class Trouble(Exception):
-    """An attempt failed in a way that may pass; `wait` seconds are what the endpoint asks for."""
+    """An attempt failed in a way that may pass; the endpoint asks to wait `wait` seconds."""
 
     def __init__(self, reason, wait=0.0):
         super().__init__(reason)
@@ -29,9 +29,9 @@ class Trouble(Exception):
 
 
 class Rejected(Exception):
-    """The endpoint will never answer this request; `status` is that of HTTP, if it is the reason.
+    """The endpoint will never answer this request; `status` is the HTTP status, if that is why.
 
-    `text` is what the endpoint says.
+    `text` is the endpoint's message.
     """
 
     def __init__(self, reason, status=None, text=""):
@@ -61,13 +61,14 @@ class Endpoint:
                 raise AskError(f"{kind.upper()}_PROXY names a {scheme} proxy; only http:// and "
                                "https:// proxies can be used: change it, or unset it")
         try:
-            # retries are ours: the client's own neither bound a Retry-After nor look into a body;
-            # so is the limit of time, for the client's own start anew at every byte
+            # retries are ours: the client's own neither limit a Retry-After nor look into a body;
+            # so is the time limit, as the client's own starts again at every byte
             self.client = openai.AsyncOpenAI(max_retries=0, timeout=None,
                                              http_client=_BoundedClient(timeout=None))
         except (ValueError, httpx2.InvalidURL) as error:
             raise AskError("OPENAI_BASE_URL or a proxy of the environment (HTTPS_PROXY, "
-                           f"HTTP_PROXY, ALL_PROXY) is no address ({error}); correct it") from None
+                           f"HTTP_PROXY, ALL_PROXY) is not an address ({error}); correct it") \
+                from None
         if not (self.client.api_key.isascii() and self.client.api_key.isprintable()):
             raise AskError("OPENAI_API_KEY holds characters that no key has; set it again")
         if self.client.base_url.scheme not in ("http", "https"):
@@ -83,8 +84,8 @@ class Endpoint:
     async def answer(self, body):
         """Return the `Answer` to a request; raises `Trouble`, `Rejected` or `AskError`.
 
-        A parameter that the endpoint refuses is left out or renamed, in later requests, too, once
-        a request has been accepted so.
+        A parameter that the endpoint refuses is left out or renamed, also in later requests once a
+        request has been accepted that way.
         """
         changes = self.changes.copy()
         while True:
@@ -137,7 +138,7 @@ class Endpoint:
 
 
 class _BoundedClient(openai.DefaultAsyncHttpxClient):
-    """Reads every response to its end, or to the largest size, before anyone else sees it.
+    """Reads every response to its end, or to the size limit, before passing it on.
 
     Follows redirects within the endpoint only. Raises `Rejected` and `AskError`.
     """
@@ -159,13 +160,13 @@ class _BoundedClient(openai.DefaultAsyncHttpxClient):
 
 
 async def _stay_here(response):
-    """Refuse a redirect to another host, which would be sent the request."""
+    """Refuse a redirect to another host, which would receive the request."""
     if response.has_redirect_location:
         try:
             here, there = response.request.url, response.request.url.join(
                 response.headers["location"])
         except httpx2.InvalidURL:
-            raise AskError("the endpoint redirects to something that is no address; correct "
+            raise AskError("the endpoint redirects to something that is not an address; correct "
                            "OPENAI_BASE_URL") from None
         if (here.scheme, here.host, here.port) != (there.scheme, there.host, there.port):
             address = one_line(printable(f"{there.scheme}://{there.netloc.decode('ascii')}"))
@@ -174,21 +175,21 @@ async def _stay_here(response):
 
 
 async def _read(response):
-    """Return a response's unpacked content; that of an error may be cut at the largest size.
+    """Return a response's unpacked content; that of an error may be cut at the size limit.
 
-    Raises `Rejected` for a reply that is too large or packed in a way that was not asked for.
+    Raises `Rejected` for a reply that is too large or packed in a way that was not requested.
     """
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32) if coding in ("gzip", "deflate") else None
     if unpacker is None and coding != "identity":
         raise Rejected(f"a reply packed as {one_line(printable(coding), 20)!r}, which was not "
-                       "asked for")
+                       "requested")
     content = bytearray()
     async for piece in response.aiter_raw():
-        try:  # never more at once than is allowed in all
+        try:  # never unpacks more at once than is allowed in total
             content += unpacker.decompress(piece, LARGEST + 1) if unpacker else piece
         except zlib.error:
-            raise Rejected(f"a reply that is not {coding}, though it is said to be") from None
+            raise Rejected(f"a reply that is not {coding}, though its header says so") from None
         if len(content) > LARGEST:
             if response.is_success:
                 raise Rejected(f"a reply of more than {LARGEST / 1e6:g} MB")

@@ -1,9 +1,9 @@
-"""The log of raw replies: one JSON line each, on the disk before anything else happens to it.
+"""The log of raw replies: one JSON line per reply, on disk before anything else happens to it.
 
 Each line has a digest of its own. Beside the log, `<log>.sha256` has a line for each of its lines,
-the SHA-256 of the log up to there, which tells when lines are lost, moved or exchanged. It is
-written after the log, so the log may be ahead of it by what a crash left, and a log of old may have
-none: whatever it does not cover is read all the same, and covered when the next reply comes.
+the SHA-256 of the log up to there, which shows if lines are lost, moved or exchanged. It is written
+after the log, so the log may be ahead of it after a crash, and an old log may have none: lines that
+it does not cover are read all the same, and covered when the next reply comes.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ class Reply(NamedTuple):
 def read_log(path):
     """Return the `Reply`s of a log, oldest first; none if there is no such file.
 
-    A torn last line, left by a crash, is passed over. Raises `DamagedFile` naming the first other
-    line that is not as it was written.
+    A torn last line, left by a crash, is skipped. Raises `DamagedFile` naming the first other line
+    that has changed.
     """
     return _read(path)[0]
 
@@ -56,7 +56,7 @@ class ReplyLog:
             self._digests.close()
 
     def append(self, request, body, changes=None):
-        """Write a reply; it is on the disk when this returns.
+        """Write a reply; it is on disk when this returns.
 
         `changes` are those that the endpoint made necessary in the request (see `adapt`).
         """
@@ -68,7 +68,7 @@ class ReplyLog:
         self._file.write(line)
         self._file.flush()
         os.fsync(self._file.fileno())
-        if self._digests is None:  # only now, so that a log that is not added to stays as it is
+        if self._digests is None:  # only now, so that reading a log does not change it
             write_text(_beside(self.path), "".join(f"{digest}\n" for digest in self._so_far))
             self._digests = open(_beside(self.path), "a", encoding="ascii")
         self._running.update(line)
@@ -77,13 +77,13 @@ class ReplyLog:
 
 
 def log_path(params, name):
-    """Return where the replies about dataset `name` are kept."""
+    """Return where the replies about dataset `name` are stored."""
     return params.root / "data" / "descriptions" / f"{name}.jsonl"
 
 
 def _read(path):
     """Return the replies of a log and the digest of the log up to each; see `read_log`."""
-    # in this order, for a run that is asking writes the log first; a torn line is not counted
+    # in this order, as a run that is asking writes the log first; a torn line is not counted
     expected = _beside(path).read_bytes().split(b"\n")[:-1] if _beside(path).is_file() else []
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -97,22 +97,22 @@ def _read(path):
         except (ValueError, KeyError, AttributeError):
             intact = False
         if not intact:
-            raise DamagedFile(f"{path}, line {number} has changed since it was written; get the "
-                              f"file back from a copy, or remove the line{_and_beside(path)}, and "
-                              "its request will be sent again")
+            raise DamagedFile(f"{path}, line {number} has changed since it was written; "
+                              "restore the file from a copy, or remove the line"
+                              f"{_and_beside(path)}, and its request will be sent again")
         running.update(line + b"\n")
         digests.append(running.hexdigest())
         if number <= len(expected) and expected[number - 1] != digests[-1].encode():
             raise DamagedFile(f"{path}, line {number} is not the line that was written there: "
-                              "lines were removed, moved or exchanged; get the file back from a "
+                              "lines were removed, moved or exchanged; restore the file from a "
                               f"copy, or delete {_beside(path).name} to go on with the lines that "
                               "are there")
         replies.append(Reply(request_key(record["request"], record["index"]), record["body"]))
     if len(lines) < len(expected):
         raise DamagedFile(f"{path}, line {len(lines) + 1} is missing or cut, and "
-                          f"{len(expected)} lines were written; get the file back from a copy, or "
+                          f"{len(expected)} lines were written; restore the file from a copy, or "
                           f"delete {_beside(path).name} to go on with the lines that are there, "
-                          "and the others' requests will be sent again")
+                          "and the requests of the others will be sent again")
     return replies, digests
 
 

@@ -1,6 +1,6 @@
 """From raw replies to sentences: pure functions, so that parsing can be repeated and improved.
 
-Whatever is not kept is a `Problem` with its reason; nothing is left out silently.
+Everything that is left out is a `Problem` with its reason.
 """
 
 from collections import Counter
@@ -10,9 +10,9 @@ import regex
 
 from .completion import BadReply, read_completion
 
-WORDS = (3, 60)  # a sentence has at least and at most so many
-LEAST_OF_ITEM = 2  # words of an item of a list, which is a sentence but for its full stop
-LETTERS = (3, 300)  # in other scripts than the Latin one, whose sentences may be one or two words
+WORDS = (3, 60)  # the fewest and the most in a sentence
+LEAST_OF_ITEM = 2  # words in a list item, which lacks only the full stop of a sentence
+LETTERS = (3, 300)  # in non-Latin scripts, whose sentences may be one or two words
 THOUGHTS = regex.compile(r"<(think(?:ing)?)>.*?(?:</\1>|\Z)|\A.*</think(?:ing)?>",
                          regex.DOTALL | regex.IGNORECASE)
 REFUSAL = regex.compile(
@@ -28,13 +28,13 @@ BULLET = regex.compile(r"\s*(?:(?:[-*+–—·]|\(?\d{1,2}[.)])\s+|"
 MARKS = regex.compile(r"^\s*(?:[-*•>#]+|\(?\d{1,2}[.)])\s+|[*_`]{2,}|^\s*[\"“]|[\"”]\s*$")
 QUESTION = regex.compile(r"[?？؟՞]$")
 ENDED = regex.compile(r"[\p{Sentence_Terminal}\"”)」』）》]$")
-# a full stop that is written without a space behind it, and one with it
+# a full stop of a script that puts no space after it, and one of a script that does
 END = regex.compile(r"(?<=[。！？][」』”）]*)(?=[^\s。！？」』”）])|"
                     r"(?<=\p{Sentence_Terminal})[\"”)]*\s+(?=[\"“(]?[\p{Lu}\p{Lo}\p{N}])")
 OTHER = regex.compile(r"[\p{L}--\p{Latin}]", regex.V1)  # letters that are not Latin
 # scripts that put no spaces between words
 UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
-UNMARKED = regex.compile(r"[\p{Thai}\p{Lao}]$")  # and these no full stop behind a sentence
+UNMARKED = regex.compile(r"[\p{Thai}\p{Lao}]$")  # scripts that put no full stop after a sentence
 
 
 class Problem(NamedTuple):
@@ -61,15 +61,15 @@ def summary(problems):
 def parse(requests, replies):
     """Return the `Parsed` replies to `requests`, sentences in the order of the requests.
 
-    Of several replies with one key the last good one counts. A sentence that a class has already
-    is kept once.
+    Of several replies with the same key the last good one counts. Duplicate sentences of a class
+    are kept once.
     """
     answers = {}
     for reply in replies:
         try:
             answers[reply.key] = read_completion(reply.body)
         except BadReply:
-            pass  # ask() has sent the request again; if in vain, it is unanswered
+            pass  # ask() has sent the request again; if that failed, it is unanswered
     sentences = {request.class_name: [] for request in requests}
     problems, seen = [], set()
     for request in requests:
@@ -119,19 +119,19 @@ def split_reply(choice):
 
 
 def _as_sentence(item):
-    """Return an item of a list with a full stop behind it; a heading stays as it is."""
+    """Return a list item with a full stop at its end; a heading is returned unchanged."""
     if not item or item[-1] in ":：" or ENDED.search(item):
         return item
     return item.rstrip(" ,;，；、") + ("。" if _mostly(UNSPACED, item) else ".")
 
 
 def _mostly(script, sentence):
-    """Return whether most letters of a sentence are of a script."""
+    """Return whether most letters of a sentence belong to a script."""
     return 2 * len(script.findall(sentence)) > len(regex.findall(r"\p{L}", sentence))
 
 
 def _fault(sentence, finish_reason, is_item):
-    """Return why a sentence is no description, or None."""
+    """Return why a sentence is not a description, or None."""
     if PREAMBLE.match(sentence):
         return "preamble"
     if REFUSAL.match(sentence):
@@ -148,7 +148,7 @@ def _fault(sentence, finish_reason, is_item):
             return f"{len(letters)} letters"
     elif not (LEAST_OF_ITEM if is_item else WORDS[0]) <= len(words) <= WORDS[1]:
         return f"{len(words)} words"
-    if _mostly(UNSPACED, sentence):  # there, repetition shows in pairs of letters
+    if _mostly(UNSPACED, sentence):  # there, repetition shows in letter pairs
         words = list(zip(letters, letters[1:], strict=False))
     if len(set(words)) < len(words) / 2:
         return "repeats itself"

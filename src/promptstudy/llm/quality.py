@@ -1,4 +1,4 @@
-"""How good a text is: class features made of it, and the control of swapping texts."""
+"""The quality of texts: class features made from them, and swapped texts as a control."""
 
 import random
 
@@ -17,7 +17,7 @@ def class_features(encoder, texts):
 
 
 def swapped(sentences, seed=0):
-    """Return `sentences` {class: [...]} with every class having those of another one."""
+    """Return `sentences` {class: [...]} with every class given those of another."""
     order = random.Random(seed).sample(list(sentences), len(sentences))
     return {name: sentences[other] for name, other in zip(order, order[1:] + order[:1],
                                                           strict=True)}

@@ -1,4 +1,4 @@
-"""What is asked about a class: queries from a file, made into requests with a key each."""
+"""Queries about a class, read from a file and made into requests, each with a key."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from ..params import Block, read_block
 class Queries(Block):
     """The queries file: in `subjects`, {} stands for the class.
 
-    In `queries`, {} stands for the subject with its article, {name} for the subject alone.
+    In `queries`, {} stands for the subject with its article, {name} for the subject without it.
     """
 
     system: str | None = Field(None, description="system message of every request")
@@ -54,7 +54,7 @@ def read_queries(params):
     for text in queries.queries:
         if not _has_one(text, "{}", "{name}"):
             raise ParamsError(f"{path} cannot be used: {text!r} needs {{}} once, for the class "
-                              "with its article, or {name}, for the class alone")
+                              "with its article, or {name}, for the class without it")
     return queries
 
 
@@ -66,7 +66,7 @@ def _has_one(text, *places):
 def requests(params, name, class_names):
     """Return the `Request`s of dataset `name`: every class, query and reply, in this order.
 
-    Classes of one name, of which ImageNet has some, are asked about once.
+    Classes that share a name, as some of ImageNet's do, are asked about once.
     """
     queries = read_queries(params)
     subject = queries.subjects.get(name, "{}")
@@ -87,6 +87,6 @@ def _body(settings, system, question, index):
 
 
 def _question(text, subject):
-    """Return a query about a subject; its article goes by the first letter, not by the sound."""
+    """Return a query about a subject; its article follows the first letter, not the sound."""
     article = "an" if subject[0].lower() in "aeiou" else "a"
     return text.format(f"{article} {subject}", name=subject)

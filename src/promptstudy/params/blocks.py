@@ -1,4 +1,4 @@
-"""What every block of `params.yaml` is made of."""
+"""The base of every block of `params.yaml`."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Faults of params that lie between keys, and those of names and templates."""
+"""Faults of params that involve several keys, and those of names and templates."""
 
 from ..names import key_faults, template_fault
 from .data import ORIGINAL
@@ -16,7 +16,7 @@ def cross_check(params):
     faults += _unknown(params, "llm.corpora", params.llm.corpora)
     faults += _of_datasets(params)
     if len(set(params.seeds)) != len(params.seeds):
-        faults.append(f"seeds: each only once (found {params.seeds})")
+        faults.append(f"seeds: each may occur only once (found {params.seeds})")
     return faults
 
 
@@ -29,8 +29,8 @@ def _unknown(params, key, names):
 def _of_method(params, method, block):
     faults = _unknown(params, f"{method}.study_datasets", block.study_datasets)
     if block.study_protocol == "base_to_new" and {*block.study_shots} - {params.base_to_new_shots}:
-        faults.append(f"{method}.study_shots: base-to-new is trained with base_to_new_shots = "
-                      f"{params.base_to_new_shots} alone (found {block.study_shots})")
+        faults.append(f"{method}.study_shots: base-to-new is trained only with base_to_new_shots "
+                      f"= {params.base_to_new_shots} (found {block.study_shots})")
     few_shot = params.shots if block.few_shot else ()
     needed = {*few_shot, params.base_to_new_shots, *block.study_shots, params.transfer.shots}
     for shots in sorted(needed - set(block.schedule.epochs)):
@@ -45,12 +45,12 @@ def _of_method(params, method, block):
 
 
 def _of_captioned(params):
-    faults = [f"captioned.{name}: there is a dataset of that name; rename one"
+    faults = [f"captioned.{name}: there is a dataset with that name; rename one"
               for name in params.captioned if name in params.datasets]
     if params.captioned and params.aape is None:
         faults.append("captioned: only AAPE learns from captions; give params.yaml a block aape")
     elif params.captioned and 1 not in params.aape.schedule.epochs:
-        faults.append("aape.schedule.epochs: no number of epochs for 1 shot, as captioned needs")
+        faults.append("aape.schedule.epochs: no number of epochs for 1 shot, which captioned needs")
     return faults
 
 
@@ -58,11 +58,11 @@ def _of_transfer(params):
     transfer, faults = params.transfer, _unknown(params, "transfer.source",
                                                  [params.transfer.source])
     if transfer.shots not in params.shots:
-        faults.append("transfer.shots: must be one of shots, with which linear probes are trained "
+        faults.append("transfer.shots: must be one of shots, for which linear probes are trained "
                       f"(found {transfer.shots})")
     for name in transfer.domain:
         if name == ORIGINAL or name in {**params.datasets, **params.captioned}:
-            faults.append(f"transfer.domain.{name}: another kind of test images is called so; "
+            faults.append(f"transfer.domain.{name}: other test images have that name; "
                           "rename it")
     return faults
 
@@ -73,9 +73,9 @@ def _of_datasets(params):
         if fault := template_fault(dataset.template):
             faults.append(f"datasets.{name}.template: {fault}")
     for name, dataset in params.every_dataset.items():
-        kinds = {"images (with a split or without)": dataset.images, "a layout": dataset.layout}
+        kinds = {"images (with or without a split)": dataset.images, "a layout": dataset.layout}
         if name in params.transfer.domain:
             kinds["a shift"] = dataset.shift
         if sum(map(bool, kinds.values())) != 1 or dataset.split and not dataset.images:
-            faults.append(f"{params.key_of(name)}: needs {', or '.join(kinds)}, and one of them")
+            faults.append(f"{params.key_of(name)}: needs exactly one: {', or '.join(kinds)}")
     return faults

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from .blocks import Block, Positive
 
-ORIGINAL = "original"  # what results call the images of the source that its shifts are made of
+ORIGINAL = "original"  # the name in results of the source's images that shifts are made from
 
 
 class BackboneParams(Block):
@@ -23,7 +23,7 @@ Layout = Literal[
 
 
 class ImagesParams(Block):
-    """Where a dataset's images are, and which is which."""
+    """Where a dataset's images are, and their classes and splits."""
 
     layout: Layout | None = Field(
         None, description="one of CoOp's datasets, in its folder below data_root (see "
@@ -31,8 +31,8 @@ class ImagesParams(Block):
     images: str | None = Field(None, description="folder of images, relative to data_root")
     split: str | None = Field(
         None, description="CoOp split JSON, relative to data_root (to params.yaml with a leading "
-                          "./); null: one folder a class, split 50/20/30 by a fixed seed (not so "
-                          "what is for tests alone)")
+                          "./); null: one folder per class, split 50/20/30 with a fixed seed "
+                          "(not split if only for tests)")
 
 
 class DatasetParams(ImagesParams):
@@ -45,14 +45,14 @@ class DatasetParams(ImagesParams):
 
 
 class TargetParams(ImagesParams):
-    """A shifted version of the source, for tests alone: images of its classes, or of some of them.
+    """A shifted version of the source, only for tests: images of all or some of its classes.
 
-    Either has a dataset's keys, or is made from the source's own test images. The prompt is the
+    It has a dataset's keys, or is made from the source's own test images. The prompt is the
     source's.
     """
 
     shift: Literal["sketch", "rendition", "blur_noise", "small"] | None = Field(
-        None, description="what is made from the source's test images (see `datasets.shifts`)")
+        None, description="shift to apply to the source's test images (see `datasets.shifts`)")
 
 
 class TransferParams(Block):
@@ -70,11 +70,11 @@ class TransferParams(Block):
 
 
 class CaptionedParams(Block):
-    """A dataset of images with sentences of their own instead of classes, for retrieval."""
+    """A dataset of images with captions instead of classes, for retrieval."""
 
     images: str = Field(description="folder of images, relative to data_root")
     captions: str = Field(
-        description='relative to data_root: {"image": path, "captions": [sentence, ...]} a line, '
+        description='relative to data_root: {"image": path, "captions": [sentence, ...]} per line, '
                     "or Karpathy's JSON of COCO or Flickr30k (see `datasets.captions`)")
 
 
@@ -83,8 +83,8 @@ class FeatureParams(Block):
 
     batch_size: Positive = 64
     views: Annotated[int, Field(ge=0)] = Field(
-        4, description="augmented views of a training image; 0: train on the test transform")
+        4, description="augmented views per training image; 0: train on the test transform")
     local_grid: Positive = Field(3, description="local features are pooled to a grid of n x n")
     vit_local: Literal["last", "vv"] = Field(
-        "last", description="a ViT's local features: its last block's, or with value-value "
-                            "attention there")
+        "last", description="a ViT's local features: from its last block, or from value-value "
+                            "attention in it")

@@ -14,13 +14,13 @@ class Schedule(Block):
     epochs_on: dict[str, Positive] = Field(
         {}, description="dataset: its number of epochs instead, for every shot count")
     max_steps: Positive | None = Field(
-        None, description="where the epochs are more steps than this, there are fewer epochs, but "
-                          "one more than warm up; null: as many as `epochs` says")
+        None, description="limit on optimisation steps: fewer epochs are run, but at least one "
+                          "after warm-up; null: no limit")
     batch_size: Positive = 32
     lr: Annotated[float, Field(gt=0)] = 0.002
     base_to_new_lr: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="learning rate in base-to-new, where a lower one may keep new classes; "
-                          "null: lr")
+        None, description="learning rate in base-to-new, where a lower one may preserve new-class "
+                          "accuracy; null: lr")
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
@@ -44,7 +44,7 @@ class ContextParams(Block):
 
 
 class Setting(NamedTuple):
-    """One row of a method's plan; its runs, one a seed, are trained together."""
+    """One row of a method's plan; its runs, one per seed, are trained together."""
 
     protocol: str  # few_shot, base_to_new, transfer or retrieval
     variant: Block  # has a `label`
@@ -57,22 +57,22 @@ class Setting(NamedTuple):
 
 
 class MethodParams(Block):
-    """What every method's block has. A subclass adds which variants it trains: `few_shot` (None:
-    not trained few-shot), `base_to_new` and, to be compared with them, `studies`. It also says how
-    the method is called and drawn, which is no setting.
+    """The settings of every method. A subclass adds the variants that it trains: `few_shot` (None:
+    not trained few-shot), `base_to_new` and the ablations, `studies`. It also gives the method's
+    name and colour, which are not settings.
     """
 
     title: ClassVar[str]  # in tables and figures
-    arxiv: ClassVar[str]  # number of the preprint, which orders the methods; any other text is last
+    arxiv: ClassVar[str]  # the preprint's number, which orders the methods; other text comes last
     colour: ClassVar[str]  # in figures
     required: ClassVar[bool] = False  # must every suite run it?
-    naming: ClassVar[str] = "rename one"  # how two studies of one name are told apart
+    naming: ClassVar[str] = "rename one"  # what to do if two studies share a name
 
     schedule: Schedule
     studies: list[Block] = []
     study_protocol: Literal["few_shot", "base_to_new"] = "few_shot"
-    study_datasets: list[str] = Field([], description="on which datasets the studies are trained")
-    study_shots: list[Positive] = Field([], description="with how many shots")
+    study_datasets: list[str] = Field([], description="datasets on which the studies are trained")
+    study_shots: list[Positive] = Field([], description="shot counts of the studies")
 
     @property
     def study_variants(self):
@@ -81,12 +81,12 @@ class MethodParams(Block):
 
 
 class NamedStudies(MethodParams):
-    """A method whose studies have names: each is what it changes in `study_protocol`'s variant."""
+    """A method whose studies have names: each lists its changes to `study_protocol`'s variant."""
 
     @model_validator(mode="before")
     @classmethod
     def _complete_studies(cls, values):
-        """Fill every study up with its name and the values that it does not change."""
+        """Complete every study with its name and the values that it does not change."""
         if not isinstance(values, dict) or not isinstance(values.get("studies"), dict):
             return values
         protocol = values.get("study_protocol", cls.model_fields["study_protocol"].default)
@@ -102,7 +102,7 @@ class NamedStudies(MethodParams):
 
     @property
     def base_to_new_labels(self):
-        """Names of all variants with results base to new: the main one, then the studies."""
+        """Names of all variants with base-to-new results: the main one, then the studies."""
         return [variant.label for variant in self._base_to_new_variants]
 
     @property

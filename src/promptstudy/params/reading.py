@@ -1,4 +1,4 @@
-"""Reading a YAML file as a typed block: every fault is said, with the key and what to write."""
+"""Read a YAML file as a typed block; every fault is reported with its key and what to write."""
 
 import difflib
 from typing import get_origin
@@ -17,7 +17,7 @@ def read_block(path, model):
     Raises `ParamsError` listing every fault: the key, what is wrong, and the nearest valid key.
     """
     try:
-        # DVC reads nothing but UTF-8
+        # DVC reads only UTF-8
         values = yaml.safe_load(read_text(path, ParamsError, utf8_only=True))
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist") from None
@@ -50,10 +50,10 @@ def _keys_at(model, location):
         annotation = model.model_fields[part].annotation if isinstance(model, type) else model[1]
         arguments = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
         if get_origin(annotation) in (dict, list):
-            # blocks in it are stepped through by the next part, a name of the user's or a number
+            # the next part, a name given by the user or a number, selects a block in it
             model = (dict, arguments[-1])
         else:
-            model = arguments[0] if arguments else annotation  # a block, or one or none
+            model = arguments[0] if arguments else annotation  # a block, perhaps optional
     return model.model_fields
 
 

@@ -1,7 +1,7 @@
 """`params.yaml`, typed and validated: one object that every stage and notebook reads.
 
 A folder with a `params.yaml` is a *suite*: every path in it, and every artefact made from it, is
-relative to that folder. Suites differ in values alone.
+relative to that folder. Suites differ only in values.
 """
 
 import json
@@ -21,7 +21,7 @@ from .reading import nearest, read_block
 
 
 class _Suite(Block):
-    """Everything that a run of the pipeline depends on, but for the methods' blocks."""
+    """Everything that a run of the pipeline depends on, except the methods' blocks."""
 
     suite: str
     data_root: Path | None = Field(
@@ -46,7 +46,7 @@ class _Suite(Block):
 
     @property
     def every_dataset(self):
-        """The blocks of all datasets, also of those for tests alone, {name: block}."""
+        """The blocks of all datasets, including test-only ones, {name: block}."""
         return {**self.datasets, **self.transfer.domain}
 
     def key_of(self, name):
@@ -71,7 +71,7 @@ class _Suite(Block):
 
     @property
     def about_backbone(self):
-        """What a backbone's folder says of the model, for every page with its numbers; or ""."""
+        """The note on the model in a backbone's folder, for every page with its numbers; or ""."""
         record = self.root / self.backbone.name.removeprefix("local-dir:") / "build.json"
         return json.loads(record.read_text()).get("about", "") if record.is_file() else ""
 
@@ -83,7 +83,7 @@ class _Suite(Block):
         return next(iter(self.datasets)) if name is None else _known(name, self.datasets)
 
     def any_dataset(self, name):
-        """Return `name`, which may be a dataset for tests alone; raises as `dataset`."""
+        """Return `name`, which may be a test-only dataset; raises like `dataset`."""
         return _known(name, self.every_dataset)
 
 
@@ -99,8 +99,8 @@ Params = create_model(
 def load_params(path=None):
     """Return the validated `Params` of `path`.
 
-    None stands for the file that $PROMPTSTUDY_PARAMS names, else `params.yaml` in the working
-    folder or the nearest one above it. Raises `ParamsError` listing every fault: the key, what is
+    None: the file that $PROMPTSTUDY_PARAMS names, else `params.yaml` in the working folder or the
+    nearest one above it. Raises `ParamsError` listing every fault: the key, what is
     wrong with it, and the nearest valid key.
     """
     path = Path(path or os.environ.get("PROMPTSTUDY_PARAMS") or _find_params())

@@ -1,10 +1,10 @@
-"""Pocket CLIP: a small open_clip model built from packages alone, without image-text pairs.
+"""Pocket CLIP: a small open_clip model built only from packages, without image-text pairs.
 
-The image tower is EfficientNet-Lite2 (ImageNet weights) and a linear projection onto the main
+The image tower is EfficientNet-Lite2 (ImageNet weights) and a linear projection onto the principal
 directions of its own classifier (`model`). A *teacher* maps the nouns of WordNet (`vocabulary`)
 into the space of that classifier by kernel ridge regression on the 1000 ImageNet classes
 (`teacher`), and CLIP's causal text transformer is distilled from it (`text_tower`).
-`notebooks/00_pocket_clip.ipynb` tells the story.
+`notebooks/00_pocket_clip.ipynb` explains it.
 """
 
 from .model import (

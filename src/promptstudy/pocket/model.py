@@ -40,7 +40,7 @@ def centred_rows(weight):
 
 
 def principal_directions(rows, count):
-    """Return the `count` main directions `[count, d]` of `rows`, orthonormal, largest entry > 0."""
+    """Return principal directions `[count, d]` of `rows`: orthonormal, their largest entry > 0."""
     directions = torch.linalg.svd(rows - rows.mean(0), full_matrices=False).Vh[:count]
     peaks = directions.gather(1, directions.abs().argmax(1, keepdim=True))
     return directions * peaks.sign()
@@ -85,7 +85,7 @@ def new_model(config, weights, projection, seed=0):
 def fit_logit_scale(text_features, rows, accuracy=0.775, samples=4000, seed=0):
     r"""Return `(scale, cosine)`: the logit scale calibrated without images.
 
-    An image of class $c$ is modelled as its row turned by random noise,
+    An image of class $c$ is modelled as its row rotated by random noise,
     $f=a\,r_c+\sqrt{1-a^2}\,\epsilon$, with the cosine $a$ at which the rows classify such images as
     well as the network does real ones (77.5 % top-1, as timm reports for EfficientNet-Lite2). The
     scale is the one with the smallest cross-entropy of $\mathrm{softmax}(s\,f^\top z_c)$, where
@@ -110,7 +110,7 @@ def fit_logit_scale(text_features, rows, accuracy=0.775, samples=4000, seed=0):
 
 
 def stored_state(model):
-    """Return the state dict as it is stored: float16, but float32 for batch norms and the scale."""
+    """Return the state dict for storage: float16, but float32 for batch norms and the scale."""
     norms = tuple(f"{name}." for name, module in model.named_modules()
                   if isinstance(module, nn.modules.batchnorm._BatchNorm))
     return {name: tensor if tensor.dtype != torch.float32 or name == "logit_scale"
@@ -128,8 +128,8 @@ def tower_digests(state):
 def save_model(model, config, build, folder):
     """Write the model to `folder` in open_clip's `local-dir:` form, with `build.json` beside it.
 
-    Returns `build` with what the model is in a sentence, and the digests of both towers' tensors
-    and of the weights' file added.
+    Returns `build` with a sentence on the model added, and the digests of both towers' tensors and
+    of the weights file.
     """
     from safetensors.torch import save_file
 

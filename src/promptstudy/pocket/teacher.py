@@ -1,4 +1,4 @@
-"""The teacher: kernel ridge regression from what is said of a noun to a classifier's row."""
+"""The teacher: kernel ridge regression from texts about a noun to a classifier's row."""
 
 import hashlib
 import math
@@ -41,7 +41,7 @@ def sentence_encoder(max_tokens=64):
 
 
 def text_origin(texts):
-    """Return what `cached` compares: how many texts, and a digest of them."""
+    """Return what `cached` compares: the number of texts and their digest."""
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     return {"texts": len(texts), "sha256": digest, "encoder": "all-MiniLM-L6-v2"}
 
@@ -97,7 +97,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class Views:
-    """What the teacher sees of `n` concepts: embeddings of the name, of synonyms and gloss, and
+    """The teacher's input for `n` concepts: embeddings of the name, of synonyms and gloss, and
     the hypernym vector (each `[n, ...]`, unit rows)."""
 
     name: torch.Tensor
@@ -139,11 +139,11 @@ class Teacher:
 
 
 def held_out_retrieval(views, targets, ridge=0.1, graph_share=0.3, folds=10, seed=0):
-    """Return how the teacher names classes it never saw: `(concepts, texts, predictions)`.
+    """Return how well the teacher names unseen classes: `(concepts, texts, predictions)`.
 
-    The first two are percentages, with all views and with the bare name alone; `predictions`
+    The first two are percentages, with all views and with only the bare name; `predictions`
     `[n, dim]` are the vectors from all views. Each fold of 100 classes is left out; a class counts
-    when, among the 100, its predicted vector is the one closest to its true row.
+    as named if, among the 100, its predicted vector is the closest to its true row.
     """
     hits, predictions = torch.zeros(2), torch.zeros_like(targets, dtype=torch.float32)
     for fold in torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed)).chunk(
@@ -165,8 +165,8 @@ def teacher_targets(teacher, vocabulary, word_vectors, offsets, gloss_vectors, g
     r"""Return the teacher's vectors `(words [n, dim], concepts [pairs, dim], pairs)`.
 
     A noun may have several visual senses $s$: its target is their mean with weights
-    $\propto(1+\text{count}_s)\,e^{\kappa\cos(\text{word},\text{gloss}_s)}$, plus what the teacher
-    says of the bare word (all there is for adjectives). `pairs` lists `(word index, offset)` of
+    $\propto(1+\text{count}_s)\,e^{\kappa\cos(\text{word},\text{gloss}_s)}$, plus the teacher's
+    vector of the bare word (the only part for adjectives). `pairs` lists `(word index, offset)` of
     each row of `concepts`.
     """
     row = {offset: i for i, offset in enumerate(offsets)}

@@ -25,10 +25,10 @@ def tokenize_words(texts, limit):
 
 
 def token_vectors(word_vectors, word_tokens, own_vectors, vocab_size=END + 1):
-    """Return a meaning `[vocab_size, d]` for every BPE token.
+    """Return a vector for every BPE token, `[vocab_size, d]`.
 
-    A token means the average of the words that contain it (a word of k tokens counts 1/k) and, for
-    the first tokens of the vocabulary, what the sentence encoder says of its own string
+    It is the average over the words that contain the token (a word of k tokens counts 1/k) and, for
+    the first tokens of the vocabulary, the sentence embedding of the token's own string
     (`own_vectors [m, d]`). Tokens without either get zeros.
     """
     total = torch.zeros(vocab_size, word_vectors.shape[1])
@@ -50,8 +50,8 @@ def token_strings(count):
 
 
 def initialise_tokens(encoder, vectors, std=0.02):
-    """Fill the token embedding with `vectors [vocab, d]`, turned to their main directions and
-    scaled to `std`; rows of zeros stay random."""
+    """Fill the token embedding with `vectors [vocab, d]`, projected onto their principal
+    directions and scaled to `std`; rows of zeros stay random."""
     weight = encoder.token_embedding.weight
     known = vectors.norm(dim=1) > 0
     centred = vectors[known] - vectors[known].mean(0)
@@ -158,7 +158,7 @@ class TextSampler:
         return prefix, *pad(tokenize_words(texts, 24), []), self.gloss_targets[drawn]
 
     def batch(self, size):
-        """Return one batch; a third of them short, a tenth (and smaller ones) glosses."""
+        """Return one batch: bare words in a third of batches, glosses (fewer) in a tenth."""
         kind = self._draw(20)
         if kind < 2 and len(self.glosses):
             return self._gloss(max(1, size // 3))
@@ -179,7 +179,7 @@ class TextSampler:
 def distillation_loss(features, targets, scale=25.0):
     r"""Return $-\cos(z_i,t_i)$ averaged, plus $\mathrm{KL}(p_i\,\|\,q_i)$ with
     $p_i=\mathrm{softmax}_j(s\,t_i^\top t_j)$ and $q_i=\mathrm{softmax}_j(s\,z_i^\top t_j)$:
-    the contrastive term, whose soft labels let synonyms be alike."""
+    the contrastive term, whose soft labels allow synonyms to be close."""
     features = F.normalize(features.float(), dim=1)
     wanted = (scale * targets @ targets.T).log_softmax(1)
     given = (scale * features @ targets.T).log_softmax(1)
@@ -200,8 +200,8 @@ def train_text_tower(encoder, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4,
 
     One-cycle learning rate, AdamW, bfloat16 where it is safe; the model ends with the exponential
     moving average of its weights. With `checkpoint` (a path) the state is stored every `every`
-    steps, and a second call with the same targets and settings goes on from there. `minutes` bounds
-    the time: the cycle then runs its course in that time, in fewer steps.
+    steps, and a second call with the same targets and settings resumes there. `minutes` limits the
+    time: the cycle then completes within it, in fewer steps.
     """
     parameters = dict(encoder.named_parameters())
     tokens = parameters["token_embedding.weight"]

@@ -41,7 +41,7 @@ class WordNet:
     adjectives: list
 
     def ancestors(self, offset):
-        """Return the set of offsets on every way from `offset` to the root, itself included."""
+        """Return the set of offsets on every path from `offset` to the root, itself included."""
         found, todo = set(), [offset]
         while todo:
             offset = todo.pop()
@@ -151,7 +151,7 @@ def visual_vocabulary(wordnet, class_names, max_nouns=None, max_adjectives=None)
     the ImageNet names.
 
     Names of persons and places are left out. Frequent words (tag count, number of senses) weigh
-    more, words written with a capital (Latin names of species) less; the heaviest `max_nouns` and
+    more, capitalised words (Latin names of species) less; the `max_nouns` of greatest weight and
     the first `max_adjectives` are kept.
     """
     nouns = defaultdict(list)

@@ -1,7 +1,7 @@
 """The methods that learn: `params/methods/NAME.py` holds the block of the method NAME.
 
-The block says what can be set, and what the method is called and drawn in (`MethodParams`); the
-method itself is `methods/NAME.py`. Adding these two modules is all that it takes to add a method.
+The block defines the method's settings, its name and its colour (`MethodParams`); the method itself
+is `methods/NAME.py`. A new method needs only these two modules.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What can be set about AAPE."""
+"""The settings of AAPE."""
 
 from typing import Literal
 
@@ -9,14 +9,14 @@ from ..method import NamedStudies
 
 
 class AAPEVariant(Block):
-    """One AAPE: which reference prompts, how they are summarised, what learns from the summary."""
+    """One AAPE: its reference prompts, how they are summarised, what learns from the summary."""
 
-    name: str | None = Field(None, description="in the results; null: made from the values")
+    name: str | None = Field(None, description="in the results; null: derived from the values")
     reference: Literal["llm", "human"] = Field(
         "llm", description="reference prompts: a language model's, or the dataset's `human` ones")
-    k: Positive | None = Field(None, description="number of them for each class; null: all")
+    k: Positive | None = Field(None, description="reference prompts per class; null: all")
     aggregator: Literal["attention", "mean", "random", "mlp"] = Field(
-        "attention", description="what makes a summary of them")
+        "attention", description="what summarises the reference prompts")
     agg_values: Literal["learned", "identity"] = Field(
         "learned", description="values of the attention; identity: the prompts themselves")
     heads: Positive = Field(8, description="of the attention")
@@ -27,7 +27,7 @@ class AAPEVariant(Block):
         None, description="hidden width of the generator; null: that of the features")
     gen_residual: bool = Field(False, description="does the generator start from the image?")
     proj: Literal["mlp_residual", "linear"] = Field(
-        "mlp_residual", description="how AAPE and class template become the class's weight")
+        "mlp_residual", description="how AAPE and class template become the class weight")
     lambda_distill: Weight = Field(
         1.0, description="weight of the distance from AAPE to the summary; 0: no distillation")
 
@@ -38,7 +38,7 @@ class AAPEVariant(Block):
 
 
 class AAPEParams(NamedStudies):
-    """AAPE: the main variants, their schedule, and the variants of its studies."""
+    """AAPE: the main variants, their schedule, and the variants of its ablations."""
 
     title, arxiv, colour = "AAPE", "2410.23698", "#b5179e"
 

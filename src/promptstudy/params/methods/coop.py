@@ -1,10 +1,10 @@
-"""What can be set about CoOp."""
+"""The settings of CoOp."""
 
 from ..method import ContextParams, MethodParams
 
 
 class CoOpParams(MethodParams):
-    """CoOp: its contexts, their schedule, and the contexts that it is compared with."""
+    """CoOp: its contexts, their schedule, and the contexts of its ablations."""
 
     title, arxiv, colour = "CoOp", "2109.01134", "#d1492e"
     required = True  # the others are compared with it

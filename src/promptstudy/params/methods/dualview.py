@@ -1,4 +1,4 @@
-"""What can be set about the dual-view method."""
+"""The settings of the dual-view method."""
 
 from typing import Annotated, Literal
 
@@ -9,20 +9,20 @@ from ..method import ContextParams, NamedStudies
 
 
 class DualViewVariant(Block):
-    """One dual-view method: how its views are tied and its images augmented, and what predicts."""
+    """One dual-view method: how views are aligned, images augmented and predictions made."""
 
-    name: str | None = Field(None, description="in the results; null: made from the values")
+    name: str | None = Field(None, description="in the results; null: derived from the values")
     context: ContextParams = ContextParams()
     hard_view: Literal["template", "ensemble", "descriptions"] = Field(
         "template", description="texts of the hand-crafted view: the dataset's template, the "
-                                "prompt ensemble's, or what a language model wrote")
+                                "prompt ensemble, or a language model's descriptions")
     estimator: Literal["infonce", "jsd", "iic"] = Field(
-        "infonce", description="of the mutual information of the views")
+        "infonce", description="of the mutual information between the views")
     tau_mi: Annotated[float, Field(gt=0)] = Field(
         0.1, description="temperature of infonce and jsd")
     lambda_mi: Weight = Field(1.0, description="weight of mutual information; 0: none")
     augmentation: Literal["none", "gauss", "intra_mix", "inter_mix", "proto_ctx"] = Field(
-        "gauss", description="of image features, class by class; proto_ctx: of contexts, by them")
+        "gauss", description="of image features, per class; proto_ctx: contexts from them")
     lambda_aug: Weight = Field(1.0, description="weight of the loss on augmented features (which "
                                                 "proto_ctx does not have)")
     ensemble_a: Share = Field(0.0, description="weight of the hand-crafted view in the prediction")
@@ -34,32 +34,32 @@ class DualViewVariant(Block):
         return self.name or self.context.label + share
 
     def ensembles(self, weights):
-        """Return the variants that predict with another `ensemble_a` and are trained the same."""
+        """Return the variants that are trained the same but predict with another `ensemble_a`."""
         return [self.model_copy(update={"ensemble_a": a, "name": f"{self.context.label} a={a:g}"})
                 for a in weights if a != self.ensemble_a]
 
 
 class DualViewParams(NamedStudies):
-    """The dual-view method: the main variants, their schedule, and the variants of its studies."""
+    """The dual-view method: the main variants, their schedule, and those of its ablations."""
 
     title, arxiv, colour = "Dual-view", "2410.03189", "#e0a300"
 
     few_shot: DualViewVariant = DualViewVariant()
     base_to_new: DualViewVariant = DualViewVariant()
     ensembles: list[Share] = Field(
-        [0, 0.5], description="with these ensemble_a the main variants are scored too")
+        [0, 0.5], description="further ensemble_a with which the main variants are scored")
     studies: dict[str, DualViewVariant] = {}
 
     @property
     def base_to_new_labels(self):
-        """Names of all variants with results base to new: the main one, its ensembles, studies."""
+        """Names of all variants with base-to-new results: the main one, its ensembles, studies."""
         main, *studies = super().base_to_new_labels
         ensembles = (variant.label for variant in self.base_to_new.ensembles(self.ensembles))
         return [main, *ensembles, *studies]
 
     @property
     def lambda_curve(self):
-        """Which base-to-new variants differ in lambda_mi alone: {label: lambda_mi}, rising."""
+        """The base-to-new variants that differ only in lambda_mi: {label: lambda_mi}, rising."""
         main = self.base_to_new
         curve = {v.label: v.lambda_mi for v in self._base_to_new_variants
                  if v.model_copy(update={"lambda_mi": main.lambda_mi, "name": main.name}) == main}

@@ -1,4 +1,4 @@
-"""What can be set about KgCoOp."""
+"""The settings of KgCoOp."""
 
 from pydantic import Field
 
@@ -7,7 +7,7 @@ from ..method import ContextParams, MethodParams
 
 
 class KgCoOpVariant(Block):
-    """One KgCoOp: its context, and how strongly it is held to the hand-crafted prompt."""
+    """One KgCoOp: its context, and how strongly it is kept near the hand-crafted prompt."""
 
     context: ContextParams = ContextParams()
     weight: Weight = Field(8.0, description="weight of the distance from the hand-crafted prompt")

@@ -1,4 +1,4 @@
-"""What can be set about ProGrad."""
+"""The settings of ProGrad."""
 
 from pydantic import Field
 
@@ -7,10 +7,10 @@ from ..method import ContextParams, MethodParams
 
 
 class ProGradVariant(Block):
-    """One ProGrad: its context, and how much of a conflicting gradient it gives up."""
+    """One ProGrad: its context, and how much of a conflicting gradient it removes."""
 
     context: ContextParams = ContextParams()
-    weight: Weight = Field(1.0, description="lambda, 1: all of what goes against zero-shot CLIP")
+    weight: Weight = Field(1.0, description="lambda; 1: all that conflicts with zero-shot CLIP")
 
     @property
     def label(self):
