@@ -11,4 +11,4 @@ def run(args):
     """Say which notebooks this has changed."""
     from ..lab import strip_outputs
     for path in strip_outputs(load_params(args.params).root / "notebooks"):
-        print(f"took the outputs out of {path.name}; its code and text are as they were")
+        print(f"stripped the outputs of {path.name}; its code and text are unchanged")
