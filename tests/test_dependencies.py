@@ -58,10 +58,10 @@ def test_a_stage_too_many_or_too_few_is_said(suite):
     text = (PROJECT / "dvc.yaml").read_text()
     path.write_text(text)
     pipeline.check_stages(suite)
-    with pytest.raises(ParamsError, match="aape: a stage of it, but no block"):
+    with pytest.raises(ParamsError, match="aape: has a stage but no block"):
         pipeline.check_stages(changed(suite, captioned={}, aape=None))
     path.write_text(text.replace("\n  kgcoop:\n", "\n  other:\n"))
-    with pytest.raises(ParamsError, match="kgcoop: a block of it, but no stage"):
+    with pytest.raises(ParamsError, match="kgcoop: has a block but no stage"):
         pipeline.check_stages(suite)
 
 

@@ -84,7 +84,7 @@ def test_data_training_and_evaluation_need_no_extra(modules):
 
 @pytest.mark.parametrize("module, extra", [
     ("commands.notebook", "notebooks"), ("commands.report", "notebooks"),
-    ("commands.strip", "notebooks"), ("plots", "notebooks"), ("commands.repro", "pipeline"),
+    ("commands.strip", "notebooks"), ("plots.style", "notebooks"), ("commands.repro", "pipeline"),
     ("commands.stages", "pipeline"), ("commands.suite", "pipeline"),
     ("commands.ask", "llm"), ("commands.llm", "llm"),
     ("pocket.model", "pocket"), ("pocket.teacher", "pocket"), ("pocket.vocabulary", "pocket")])

@@ -24,7 +24,7 @@ def test_index_shows_tables_claims_figures_and_pages(suite):
     page = write_report(suite).read_text()
     for expected in ("56.5 ± 0.5", "figures/few_shot.png", "03_coop-shapes.html", "holds",
                      "figures/cross_dataset.png", "figures/domain.png", "mean of the others",
-                     "1 test images a class"):
+                     "1 test images per class"):
         assert expected in page
     assert page.count("<table") >= 7
 
