@@ -84,7 +84,7 @@ def test_published_numbers_and_why_others_are_not_compared_are_text(
 
     def page_of(texts):
         one, two, three, four, five, six = texts
-        ours = numbers.replace({"method": {"CoCoOp": one}, "paper": {"CoOp": two},
+        ours = numbers.replace({"method": {"MaPLe": one}, "paper": {"CoOp": two},
                                 "variant": {"M16-end": four}})
         ours.loc[ours["note"] != "", "note"] = three
         monkeypatch.setattr(published_page, "load_numbers", lambda: ours)
