@@ -91,6 +91,8 @@ def training(name, method, per_token):
             step = 3 * 2 * DIM**2 * SEEDS * schedule.batch_size * part.classes
         else:
             runs = SEEDS * getattr(setting.variant, "n_prompts", 1)
+            if method == "cocoop":  # every image has prompts of its own
+                runs *= schedule.batch_size
             passes = 3 if method == "prograd" else 2  # it has two gradients
             step = 1e9 * text_gflop(part, runs, per_token, passes)
         steps, flop = steps + count, flop + count * step

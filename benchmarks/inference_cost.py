@@ -1,4 +1,4 @@
-"""What inference costs with zero-shot CLIP, CoOp, CoCoOp's conditioning on the image, and AAPE.
+"""What inference costs with zero-shot CLIP, CoOp, CoCoOp and AAPE.
 
     python benchmarks/inference_cost.py
 
@@ -16,7 +16,6 @@ from pathlib import Path
 import open_clip
 import pandas as pd
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,27 +23,13 @@ from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.text import TextEncoder
 from promptstudy.features import class_names
 from promptstudy.methods.aape import Classifier
+from promptstudy.methods.cocoop import CoCoOp
 from promptstudy.methods.coop import CoOp
 from promptstudy.params import ContextParams, load_params
 from promptstudy.params.methods.aape import AAPEVariant
 
 THREADS, IMAGES, REPEATS = 2, 16, 5
 CONTEXT = ContextParams(n_ctx=4, init="a photo of a")
-
-
-def cocoop(encoder, names):
-    """Return CoCoOp's `(parameters, prediction)`: v_m + MetaNet(f) as the context of each image."""
-    prompts = CoOp(encoder, names, CONTEXT, 1.0, seeds=[1])
-    hidden = encoder.dim // 16
-    meta = nn.Sequential(nn.Linear(encoder.dim, hidden), nn.ReLU(),
-                         nn.Linear(hidden, encoder.width))
-
-    def predict(features):
-        contexts = prompts.contexts + meta(features)[:, None]
-        classes = F.normalize(encoder(*prompts.layout(contexts)), dim=-1)
-        return (classes @ features[..., None])[..., 0].argmax(dim=-1)
-
-    return [prompts.contexts, *meta.parameters()], predict
 
 
 def methods(encoder, names, template):
@@ -58,8 +43,9 @@ def methods(encoder, names, template):
     classes = coop.class_features()[0]
     yield ("CoOp M=16", [coop.contexts], coop.class_features,
            lambda features: (features @ classes.T).argmax(dim=-1))
-    parameters, predict = cocoop(encoder, names)
-    yield "CoCoOp's conditioning, M=4", parameters, lambda: None, predict
+    conditioned = CoCoOp(encoder, names, CONTEXT, 1.0, seeds=[1])
+    learned = [conditioned.contexts, *conditioned.network.parameters()]
+    yield "CoCoOp, M=4", learned, lambda: None, conditioned.predict
     for proj in ("mlp_residual", "linear"):
         aape = Classifier(templates, AAPEVariant(proj=proj), 1.0, [1])
         yield f"AAPE, {proj}", list(aape.parameters()), encode, aape.predict

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from promptstudy.methods.augmentation import (
     Augmentation,
-    ContextNetwork,
     Support,
     image_prototypes,
     stand_ins,
     statistics,
 )
+from promptstudy.methods.stacked import ContextNetwork, generators_of
 
 LABELS = torch.tensor([[0, 0, 0, 1, 1, 2], [2, 1, 1, 0, 0, 0]])
 
@@ -170,7 +170,8 @@ def test_stand_ins_lie_among_the_prototypes_as_their_texts_lie_among_the_texts()
 
 
 def test_context_network_starts_at_nothing_and_each_run_from_its_seed():
-    both, alone = ContextNetwork(32, 6, (1, 2)), ContextNetwork(32, 6, (2,))
+    both, alone = (ContextNetwork(generators_of(seeds), 32, 6, zero=True)
+                   for seeds in ((1, 2), (2,)))
     given = draw(2, 3, 32)
     assert torch.equal(both(given), torch.zeros(2, 3, 6))
     first, second = both.first, both.second

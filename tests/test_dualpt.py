@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from promptstudy.clip import text
 from promptstudy.clip.descriptions import DescriptionFeatures, encode_descriptions, shuffled
 from promptstudy.clip.text import TextEncoder
-from promptstudy.methods import dualpt
+from promptstudy.methods import dualpt, plot
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualpt import DuAlPT
 from promptstudy.methods.transport import sinkhorn
@@ -220,7 +220,8 @@ def test_gradient_is_that_of_the_loss_with_plans_held_fixed(model, monkeypatch):
             plans[cost.shape] = sinkhorn(cost, *arguments, **options)
         return plans[cost.shape]
 
-    monkeypatch.setattr(dualpt, "sinkhorn", first_plan)
+    for module in (plot, dualpt):  # the local side's plan and the text side's
+        monkeypatch.setattr(module, "sinkhorn", first_plan)
     gradient, = torch.autograd.grad(method.loss(batch)[0], method.contexts)
     assert len(plans) == 2
     for seed in range(3):

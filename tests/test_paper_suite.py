@@ -95,6 +95,8 @@ def test_paper_suite_runs_end_to_end(project, tmp_path, monkeypatch):  # noqa: F
     for protocol, datasets in (("few_shot", LAYOUTS.keys() - SHIFTED),
                                ("base_to_new", LAYOUTS.keys() - SHIFTED)):
         of = learned[learned["protocol"] == protocol]
+        assert set(of["method"]) == {method for method, block in params.methods.items()
+                                     if getattr(block, protocol)}
         for method in of["method"].unique():
             assert set(of[of["method"] == method]["dataset"]) == datasets
     for protocol, places in (("cross_dataset", LAYOUTS.keys() - SHIFTED),

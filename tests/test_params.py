@@ -93,6 +93,8 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("transfer.domain", {"x": {"layout": "dtd", "images": "x"}}, "transfer.domain.x: needs "),
     ("coop.schedule.epochs_on", {"shape": 5}, "coop.schedule.epochs_on: 'shape' is not a dataset; "
                                               "did you mean 'shapes'?"),
+    ("plot", {"schedule": {"epochs": {1: 1, 2: 1}}, "global_on": ["shape"]},
+     "plot.global_on: 'shape' is not a dataset; did you mean 'shapes'?"),
     ("seeds", [1, 1], "seeds: each may occur only once (found [1, 1])"),
     ("datasets.shapes.template", "a photo", "datasets.shapes.template: needs {} once (found "
                                             "'a photo')"),

@@ -7,14 +7,12 @@ another class is needed. Every run draws from its own generator.
 from typing import NamedTuple
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from .stacked import Linear
+from .stacked import generators_of
 
 ETA = 1.0  # spread of `gauss`, in standard deviations of the class
 RHO = 0.5  # share of a class's own variance in it, beside the mean of all classes
-STREAM = 0x9E3779B9  # keeps these random numbers apart from those that order a run's images
 
 
 class Support(NamedTuple):
@@ -105,11 +103,6 @@ class Augmentation:
         return self._draw(lambda g: torch.randint(2**40, labels.shape[1:], generator=g))
 
 
-def generators_of(seeds):
-    """Return a generator for each run's random numbers."""
-    return [torch.Generator().manual_seed(seed ^ STREAM) for seed in seeds]
-
-
 def image_prototypes(support, n_classes):
     """Return each class's normalised mean image feature [R, C, d]."""
     return F.normalize(statistics(support, n_classes, rho=1)[0], dim=-1)
@@ -123,19 +116,3 @@ def stand_ins(hard, known, known_hard):
     h_c + mean(prototypes) - mean(h).
     """
     return hard + (known.mean(dim=1, keepdim=True) - known_hard.mean(dim=0))
-
-
-class ContextNetwork(nn.Module):
-    """R networks linear - ReLU - linear that turn prototypes [R, C, d] into context [R, C, D].
-
-    The second layer starts from 0: at first they change nothing.
-    """
-
-    def __init__(self, size_in, size_out, seeds):
-        super().__init__()
-        generators, hidden = generators_of(seeds), max(1, size_in // 16)
-        self.first = Linear(generators, size_in, hidden)
-        self.second = Linear(generators, hidden, size_out, zero=True)
-
-    def forward(self, prototypes):
-        return self.second(self.first(prototypes).relu())

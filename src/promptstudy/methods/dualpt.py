@@ -7,86 +7,45 @@ KgCoOp (`mean`), ProGrad (`kl`) or the transport that the local side has.
 """
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from ..class_texts import descriptions, sentences
-from ..clip.prompts import PromptLayout, initial_contexts
 from .losses import cross_entropy
+from .plot import PLOT
 from .transport import sinkhorn
 
-# plans are fitted to 1e-4 of a weight within these; at entropy 0.02 it takes more of them
-LOCAL_ITERATIONS, TEXT_ITERATIONS = 20, 100
+ITERATIONS = 100  # plans are fitted to 1e-4 of a weight within these, at entropy 0.02
 NEAREST = 0.2  # `topk` averages this share of the local features (PLOT's 10 of 49)
 TAU_ATTENTION = 0.1  # temperature of `attn`
 TAU_TEXT = 0.1  # temperature of `infonce`
-CHUNK = 256  # images that are predicted at once
 
 
-class DuAlPT(nn.Module):
+class DuAlPT(PLOT):
     """R runs of DuAl-PT that train side by side; the N contexts of each run are all it learns.
 
-    With T_cn the normalised text feature of class c in prompt n, f an image's global feature, F_l
-    its L local features, E_ck the K descriptions of class c, and temperature tau, an image gets two
-    scores for every class,
-        global  z^g_c = f . T_c / tau              with T_c the normalised mean of T_cn over n,
-        local   z^l_c = sum_ln P_ln F_l . T_cn / tau,
-    where P is the transport plan of the L local features to the N prompts at cost 1 - F_l . T_cn.
-    Training minimises CE(z^g) + alpha CE(z^l) + lambda L_text (see `text_loss`). The prediction is
-    the largest z^g + beta z^l; neither it nor new classes need descriptions.
+    With E_ck the K descriptions of class c, and PLOT's scores z^g by an image's global and z^l by
+    its local features, training minimises CE(z^g) + alpha CE(z^l) + lambda L_text (see
+    `text_loss`). The prediction is the largest z^g + beta z^l; neither it nor new classes need
+    descriptions.
 
-    `contexts` [R, N, M, D] or [R, N, C, M, D] are the starting point, fresh ones drawn from
-    `seeds` when None. `train_local` [n, L, d] are the local features of all training images and
-    `descriptions` those of the classes; each is needed if its part of the loss weighs more than 0.
-    Raises `PromptError` for contexts that do not fit.
+    variant: `DuAlPTVariant`; the other arguments are PLOT's, and `descriptions` are those of the
+    classes. They and `train_local` are needed if their part of the loss weighs more than 0.
     """
 
-    reads_local = True  # `predict` wants local image features too
-
-    def __init__(self, encoder, class_names, variant, logit_scale, *, contexts=None, seeds=(),
-                 train_local=None, descriptions=None):
-        super().__init__()
-        self.encoder, self.variant, self.logit_scale = encoder, variant, logit_scale
+    def __init__(self, encoder, class_names, variant, logit_scale, *, descriptions=None, **given):
+        super().__init__(encoder, class_names, variant, logit_scale, **given)
         self.descriptions = descriptions
-        self.layout = PromptLayout(encoder, class_names, variant.context)
-        if contexts is None:
-            contexts = initial_contexts(encoder, self.layout, variant.context, seeds,
-                                        variant.n_prompts)
-        self.layout.check(contexts)
-        self.contexts = nn.Parameter(contexts.to(encoder.device, copy=True))
-        self.train_local = None
-        if train_local is not None:
-            self.train_local = F.normalize(train_local.to(encoder.device), dim=-1)
-
-    def class_features(self):
-        """Return normalised features of the classes [R, C, d] and of their prompts [R, C, N, d].
-
-        The N prompts are N more runs to the text encoder. Their mean is taken before they are
-        normalised, as PLOT does.
-        """
-        features = self.encoder(*self.layout(self.contexts.flatten(0, 1)))
-        features = features.unflatten(0, self.contexts.shape[:2]).transpose(1, 2)
-        return F.normalize(features.mean(dim=2), dim=-1), F.normalize(features, dim=-1)
-
-    def global_logits(self, features, classes):
-        """Return z^g [R, B, C] of normalised image features [R, B, d] or [B, d]."""
-        return self.logit_scale * features @ classes.transpose(-1, -2)
-
-    def local_logits(self, local, prompts):
-        """Return z^l [R, B, C] of normalised local features [R, B, L, d]."""
-        similarity = torch.einsum("rbld,rcnd->rbcln", local, prompts)
-        return self.logit_scale * (self.local_plan(similarity) * similarity).sum(dim=(-2, -1))
 
     def local_plan(self, similarity):
         """Return what each pair of local feature and prompt weighs, for similarities [..., L, N].
 
-        `ot`: the transport plan, without a gradient; `topk`: for each prompt the most similar local
-        features; `attn`: a softmax over local features for each prompt. Weights add up to 1.
+        `ot`: PLOT's transport plan; `topk`: for each prompt the most similar local features;
+        `attn`: a softmax over local features for each prompt. Weights add up to 1.
         """
         n_local, n_prompts = similarity.shape[-2:]
         match self.variant.local_align:
             case "ot":
-                return sinkhorn(1 - similarity, self.variant.sinkhorn_eps, LOCAL_ITERATIONS)
+                return super().local_plan(similarity)
             case "topk":
                 count = max(1, round(NEAREST * n_local))
                 chosen = similarity.topk(count, dim=-2).indices
@@ -101,7 +60,7 @@ class DuAlPT(nn.Module):
 
     def text_plan(self, cost):
         """Return the transport plan [R, C, N, K] of prompts to the descriptions of their class."""
-        return sinkhorn(cost, self.variant.eps_text, TEXT_ITERATIONS,
+        return sinkhorn(cost, self.variant.eps_text, ITERATIONS,
                         column_weights=self.descriptions.weights)
 
     def text_loss(self, features, classes, prompts, logits):
@@ -142,22 +101,14 @@ class DuAlPT(nn.Module):
                                                                     prompts, logits)
         return loss
 
-    @torch.no_grad()
-    def predict(self, features, local):
-        """Return the predicted classes [R, N] of normalised features [N, d] and [N, L, d].
+    def scores(self, features, local, classes, prompts):
+        """Return the class scores [R, B, C] that predict, z^g + beta z^l (see `PLOT.scores`).
 
-        The score is z^g + beta z^l, plus gamma f . E / tau where the variant's `llm_ensemble` is
-        gamma: that alone reads descriptions.
+        To these gamma f . E / tau is added where the variant's `llm_ensemble` is gamma: that alone
+        reads descriptions.
         """
-        classes, prompts = self.class_features()
-        parts = zip(features.split(CHUNK), local.split(CHUNK), strict=True)
-        return torch.cat([self._scores(*part, classes, prompts).argmax(dim=-1) for part in parts],
-                         dim=1)
-
-    def _scores(self, features, local, classes, prompts):
         scores = self.global_logits(features, classes)
         if self.variant.beta_infer:
-            local = local.expand(len(classes), *local.shape)
             scores = scores + self.variant.beta_infer * self.local_logits(local, prompts)
         if self.variant.llm_ensemble:
             teacher = self.global_logits(features, self.descriptions.mean)

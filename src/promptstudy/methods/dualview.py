@@ -12,16 +12,11 @@ from torch.nn import functional as F
 from ..class_texts import view_features, view_texts
 from ..clip.prompts import PromptLayout
 from ..plans import training_draws
-from .augmentation import (
-    Augmentation,
-    ContextNetwork,
-    Support,
-    image_prototypes,
-    stand_ins,
-)
+from .augmentation import Augmentation, Support, image_prototypes, stand_ins
 from .coop import CoOp
 from .losses import cross_entropy
 from .mutual_information import iic, infonce, joint_distribution, jsd
+from .stacked import ContextNetwork, generators_of
 
 MEMORY = 0.9  # of the classes' joint distribution, where a batch is smaller than their number
 
@@ -57,7 +52,8 @@ class DualView(CoOp):
         if variant.augmentation == "proto_ctx":
             own = variant.context.model_copy(update={"class_specific": True})
             self.layout = PromptLayout(encoder, class_names, own)
-            self.network = ContextNetwork(encoder.dim, encoder.width, seeds).to(encoder.device)
+            self.network = ContextNetwork(generators_of(seeds), encoder.dim, encoder.width,
+                                          zero=True).to(encoder.device)
             self.prototypes = (prototypes if prototypes is not None
                                else image_prototypes(support, len(class_names)))
 

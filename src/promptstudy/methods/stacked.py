@@ -4,6 +4,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+STREAM = 0x9E3779B9  # keeps these random numbers apart from those that order a run's images
+
+
+def generators_of(seeds):
+    """Return a generator for each run's random numbers."""
+    return [torch.Generator().manual_seed(seed ^ STREAM) for seed in seeds]
+
 
 class Linear(nn.Module):
     """R linear maps of [R, ..., size_in] to [R, ..., size_out], weight [R, size_in, size_out].
@@ -44,6 +51,23 @@ class MLP(nn.Module):
     def output(self, hidden):
         """Return the output [..., dim] of what the first layer gave."""
         return self.second(F.gelu(hidden)) / self.scale
+
+
+class ContextNetwork(nn.Module):
+    """R networks linear - ReLU - linear that turn features [R, N, d] into context [R, N, D].
+
+    The hidden layer has d / 16 units, as CoCoOp's meta-network. With `zero` the second layer starts
+    from 0: at first the networks change nothing.
+    """
+
+    def __init__(self, generators, size_in, size_out, zero=False):
+        super().__init__()
+        hidden = max(1, size_in // 16)
+        self.first = Linear(generators, size_in, hidden)
+        self.second = Linear(generators, hidden, size_out, zero=zero)
+
+    def forward(self, features):
+        return self.second(self.first(features).relu())
 
 
 def _draw(generators, size_in, shape, zero):

@@ -27,7 +27,8 @@ def _unknown(params, key, names):
 
 
 def _of_method(params, method, block):
-    faults = _unknown(params, f"{method}.study_datasets", block.study_datasets)
+    faults = [fault for key, names in block.named_datasets.items()
+              for fault in _unknown(params, f"{method}.{key}", names)]
     if block.study_protocol == "base_to_new" and {*block.study_shots} - {params.base_to_new_shots}:
         faults.append(f"{method}.study_shots: base-to-new is trained only with base_to_new_shots "
                       f"= {params.base_to_new_shots} (found {block.study_shots})")
@@ -35,7 +36,6 @@ def _of_method(params, method, block):
     needed = {*few_shot, params.base_to_new_shots, *block.study_shots, params.transfer.shots}
     for shots in sorted(needed - set(block.schedule.epochs)):
         faults.append(f"{method}.schedule.epochs: no number of epochs for {shots} shots")
-    faults += _unknown(params, f"{method}.schedule.epochs_on", block.schedule.epochs_on)
     variants = [*filter(None, [getattr(block, block.study_protocol)]), *block.study_variants]
     for label in sorted({variant.label for variant in variants}):
         if len({variant.model_dump_json() for variant in variants if variant.label == label}) > 1:

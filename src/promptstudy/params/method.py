@@ -79,6 +79,12 @@ class MethodParams(Block):
         """The variants of the studies, as a list."""
         return list(self.studies)
 
+    @property
+    def named_datasets(self):
+        """The datasets that the block names, `{key: names}`: each must be one of the suite's."""
+        return {"study_datasets": self.study_datasets,
+                "schedule.epochs_on": self.schedule.epochs_on}
+
 
 class NamedStudies(MethodParams):
     """A method whose studies have names: each lists its changes to `study_protocol`'s variant."""

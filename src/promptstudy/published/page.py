@@ -14,6 +14,8 @@ TABLES = {
                       ["target", "mark"], ["method", "shots"]),
     "few_shot_vit_b16": ("Few-shot, ViT-B/16, average of 11",
                          ["method", "variant", "mark"], ["shots"]),
+    "few_shot_vit_b16_datasets": ("Few-shot, ViT-B/16, 1 and 2 shots",
+                                  ["target", "mark"], ["method", "shots"]),
     "base_to_new_vit_b16": ("Base to new, ViT-B/16", ["target", "mark"], ["method", "classes"]),
     "base_to_new_vit_b16_averages": ("Base to new, ViT-B/16, further averages",
                                      ["paper", "method", "variant", "mark"], ["classes"]),
