@@ -144,14 +144,11 @@ def test_a_captioned_dataset_is_scored_in_retrieval_alone(trained, tiny_suite):
                      ("aape", "image_to_text"): 12, ("aape", "text_to_image"): 24}
 
 
-def test_prompts_are_scored_without_descriptions_unless_the_variant_reads_them(trained):
+def test_prompts_are_scored_without_descriptions(trained):
     params, evaluation = trained.params, evaluate(trained)
     setting = plan(params, "dualpt", "shapes")[-1]
     for subset in ("all", "base", "new"):
         assert evaluation.trained("dualpt", setting, subset).descriptions is None
-    reading = setting._replace(variant=setting.variant.model_copy(update={"llm_ensemble": 1}))
-    descriptions = evaluation.trained("dualpt", reading, "new").descriptions
-    assert torch.equal(descriptions.features, class_texts.descriptions(evaluation).features[4:])
 
 
 def dualview_setting(params, variant):

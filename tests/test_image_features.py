@@ -87,29 +87,6 @@ def test_vit_local_features_are_projected_patch_tokens():
     torch.testing.assert_close(local.flatten(1, 2), tokens @ model.visual.proj)
 
 
-@pytest.mark.parametrize("pool", ["tok", "avg"])
-def test_value_attention_is_usual_attention_where_queries_and_keys_are_the_values(pool):
-    model, _ = make_clip(VIT | {"pool_type": pool})
-    images = torch.randn(2, 3, 32, 32)
-    features, usual = encode_images(model, images)
-    same, changed = encode_images(model, images, "vv")
-    assert torch.equal(same, features) and changed.shape == usual.shape
-    assert (changed - usual).abs().max() > 1e-3
-    attention = model.visual.transformer.resblocks[-1].attn
-    with torch.no_grad():
-        for part in (attention.in_proj_weight, attention.in_proj_bias):
-            part[:64] = part[64:].repeat(2, *[1] * (part.ndim - 1))
-    _, usual = encode_images(model, images)
-    _, changed = encode_images(model, images, "vv")
-    torch.testing.assert_close(changed, usual)
-
-
-def test_value_attention_is_for_a_vit_alone():
-    model, _ = make_clip(RESNET)
-    with pytest.raises(NotImplementedError, match="vit_local 'vv'.*ModifiedResNet"):
-        encode_images(model, torch.randn(1, 3, 64, 64), "vv")
-
-
 def test_resnet_local_features_are_the_attention_pools_other_outputs():
     model, _ = make_clip(RESNET)
     images = torch.randn(2, 3, 64, 64)

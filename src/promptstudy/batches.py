@@ -67,7 +67,7 @@ def encode_batch(model, images, settings, to_input, gpu):
     count = len(images)
     views = images[:, 1:].transpose(0, 1).flatten(0, 1)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=gpu):
-        features, local = encode_images(model, to_input(images[:, 0]), settings.vit_local)
+        features, local = encode_images(model, to_input(images[:, 0]))
         seen = [encode_images(model, to_input(part))[0]
                 for part in chunks(views, VIEWS_A_PASS if gpu else count)]
     seen = torch.cat([features, *seen]).unflatten(0, (-1, count)).transpose(0, 1)[:, 1:]

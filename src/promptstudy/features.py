@@ -148,10 +148,8 @@ def _cache(params):
 def _settings(params, name, backbone):
     """What a pack must have been made with to serve this run."""
     settings = params.features
-    # the usual kind of local features goes without saying, as in packs older than the choice
-    local = settings.local_grid if settings.vit_local == "last" else [settings.local_grid, "vv"]
     wanted = {"dataset": name, "image_fingerprint": backbone.image_fingerprint,
-              "views": settings.views, "local_grid": local}
+              "views": settings.views, "local_grid": settings.local_grid}
     if shift := shift_of(params, name):
         wanted["shift"] = [shift, params.transfer.source, params.transfer.per_class]
     return wanted

@@ -1,6 +1,5 @@
 """Global and local image features of a frozen CLIP, for every stock open_clip image tower."""
 
-import copy
 import functools
 
 import open_clip
@@ -16,24 +15,21 @@ from ..errors import UnsupportedTower
 
 
 @torch.no_grad()
-def encode_images(model, images, vit_local="last"):
+def encode_images(model, images):
     """Return the un-normalised `(global [B, d], local [B, h, w, d])` features of [B, 3, H, W].
 
     The global feature equals `model.encode_image(images)`. Local features live in the same joint
     space: a ViT's patch tokens and an attention pool's outputs at its positions
     take the same projection as the global feature; in a timm tower each position goes through
     pooling and head on its own, as if it were the whole image (with average pooling and a linear
-    projection, their mean is the global feature). With `vit_local="vv"` the last block of a ViT
-    uses values in place of queries and keys, so that a patch attends to patches like itself (as in
-    CLIP Surgery, Li et al., 2023).
+    projection, their mean is the global feature).
     Raises `NotImplementedError` naming the tower if this is not defined for it.
     """
     tower = model.visual
     for kind, encode in ((VisionTransformer, _vision_transformer), (ModifiedResNet, _resnet),
                          (TimmModel, _timm)):
         if isinstance(tower, kind):
-            features, local = encode(tower, images)
-            return features, _value_attention(tower, images) if vit_local == "vv" else local
+            return encode(tower, images)
     raise UnsupportedTower(f"no local features for the image tower {type(tower).__name__}; "
                            "use a VisionTransformer, ModifiedResNet or TimmModel of open_clip")
 
@@ -89,21 +85,6 @@ def _vision_transformer(tower, images):
     # normalising intermediates applies ln_post to every token
     out = tower.forward_intermediates(images, indices=1, normalize_intermediates=True)
     return out["image_features"], out["image_intermediates"][0].permute(0, 2, 3, 1) @ tower.proj
-
-
-def _value_attention(tower, images):
-    if not isinstance(tower, VisionTransformer):
-        raise UnsupportedTower("vit_local 'vv' is for open_clip's VisionTransformer, not for "
-                               f"{type(tower).__name__}; use 'last'")
-    out = tower.forward_intermediates(images, indices=2, output_extra_tokens=True)
-    patches = out["image_intermediates"][0]  # of the second-to-last block
-    tokens = torch.cat([out["image_intermediates_prefix"][0],
-                        patches.flatten(2).transpose(1, 2)], dim=1)
-    block = copy.deepcopy(tower.transformer.resblocks[-1])
-    for part in (block.attn.in_proj_weight, block.attn.in_proj_bias):
-        part.data = torch.cat([part.data.chunk(3)[2]] * 3)
-    tokens = tower.ln_post(block(tokens)[:, 1:])
-    return tokens.unflatten(1, patches.shape[2:]) @ tower.proj
 
 
 def _resnet(tower, images):

@@ -16,7 +16,6 @@ from .transport import sinkhorn
 
 ITERATIONS = 100  # plans are fitted to 1e-4 of a weight within these, at entropy 0.02
 NEAREST = 0.2  # `topk` averages this share of the local features (PLOT's 10 of 49)
-TAU_ATTENTION = 0.1  # temperature of `attn`
 TAU_TEXT = 0.1  # temperature of `infonce`
 
 
@@ -39,8 +38,8 @@ class DuAlPT(PLOT):
     def local_plan(self, similarity):
         """Return what each pair of local feature and prompt weighs, for similarities [..., L, N].
 
-        `ot`: PLOT's transport plan; `topk`: for each prompt the most similar local features;
-        `attn`: a softmax over local features for each prompt. Weights add up to 1.
+        `ot`: PLOT's transport plan; `topk`: for each prompt the most similar local features.
+        Weights add up to 1.
         """
         n_local, n_prompts = similarity.shape[-2:]
         match self.variant.local_align:
@@ -51,8 +50,6 @@ class DuAlPT(PLOT):
                 chosen = similarity.topk(count, dim=-2).indices
                 ones = torch.zeros_like(similarity).scatter(-2, chosen, 1.0)
                 return ones / (count * n_prompts)
-            case "attn":
-                return (similarity / TAU_ATTENTION).softmax(dim=-2) / n_prompts
 
     def text_cost(self, prompts):
         """Return 1 - T_cn . E_ck [R, C, N, K] of the prompts [R, C, N, d]."""
@@ -102,17 +99,10 @@ class DuAlPT(PLOT):
         return loss
 
     def scores(self, features, local, classes, prompts):
-        """Return the class scores [R, B, C] that predict, z^g + beta z^l (see `PLOT.scores`).
-
-        To these gamma f . E / tau is added where the variant's `llm_ensemble` is gamma: that alone
-        reads descriptions.
-        """
+        """Return the class scores [R, B, C] that predict, z^g + beta z^l (see `PLOT.scores`)."""
         scores = self.global_logits(features, classes)
         if self.variant.beta_infer:
             scores = scores + self.variant.beta_infer * self.local_logits(local, prompts)
-        if self.variant.llm_ensemble:
-            teacher = self.global_logits(features, self.descriptions.mean)
-            scores = scores + self.variant.llm_ensemble * teacher
         return scores
 
 
@@ -130,12 +120,6 @@ def build(task, setting, class_names, draws):
 
 
 def restore(task, setting, learned, subset="all", onto=None):
-    """Return the learned prompts around the class names of a subset of `onto`, or of the task.
-
-    It holds descriptions only if its prediction reads them (`llm_ensemble`).
-    """
-    onto, of_classes = onto or task, None
-    if setting.variant.llm_ensemble:
-        of_classes = descriptions(onto).of(onto.classes_of(subset))
-    return DuAlPT(task.encoder, onto.names_of(subset), setting.variant, task.logit_scale,
-                  contexts=learned["contexts"], descriptions=of_classes)
+    """Return the learned prompts around the class names of a subset of `onto`, or of the task."""
+    return DuAlPT(task.encoder, (onto or task).names_of(subset), setting.variant, task.logit_scale,
+                  contexts=learned["contexts"])

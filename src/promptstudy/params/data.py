@@ -85,6 +85,3 @@ class FeatureParams(Block):
     views: Annotated[int, Field(ge=0)] = Field(
         4, description="augmented views per training image; 0: train on the test transform")
     local_grid: Positive = Field(3, description="local features are pooled to a grid of n x n")
-    vit_local: Literal["last", "vv"] = Field(
-        "last", description="a ViT's local features: from its last block, or from value-value "
-                            "attention in it")

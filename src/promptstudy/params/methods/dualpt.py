@@ -16,12 +16,10 @@ class DuAlPTVariant(PLOTVariant):
         "ot", description="how prompts are aligned with class descriptions")
     lambda_text: Weight = Field(1.0, description="weight of that loss; 0: no text alignment")
     eps_text: Entropy = Field(0.02, description="entropy of its plan; .inf: the uniform plan")
-    local_align: Literal["ot", "topk", "attn"] = Field(
+    local_align: Literal["ot", "topk"] = Field(
         "ot", description="how prompts are aligned with local image features")
     alpha: Weight = Field(1.0, description="weight of the local scores' loss")
     beta_infer: Weight = Field(1.0, description="weight of local scores in the prediction")
-    llm_ensemble: Weight = Field(0.0, description="weight of the mean description's scores in the "
-                                                  "prediction, which then needs descriptions")
     descriptions: Literal["llm", "template", "shuffled"] = Field(
         "llm", description="a language model's, the template as the only one, or the model's but "
                            "of another class")
