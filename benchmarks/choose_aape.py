@@ -20,7 +20,7 @@ better for it. Attention over the sentences themselves (`identity`) with a large
 only then the aggregator picks sentences: on validation images of dtd10 the weight of the largest is
 3.6 times an even share, and it is the sentence closest to the image for 64 % (by chance 20 %).
 Learned values with mu = 1 leave the weights even and move all summaries towards the mean image
-instead, which 06_aape shows in its studies.
+instead, which 06_aape shows in its ablations.
 
 Needs the features and describe stages (`dvc repro features describe`) and takes about an hour on
 one core. What stands in benchmarks/choose_aape.csv already is not done again.

@@ -11,7 +11,7 @@ Chosen are the learning rate and lambda with the highest mean over datasets and 
 base-to-new by H. Where that is within half a point, which is less than seeds differ, the stronger
 alignment is kept: beta = 1 and the larger lambda. Averaging the most similar local features (topk)
 is 0.7 points better than their transport in few-shot and 2 in H; transport is kept as the method's
-idea, and params.yaml has topk as a study.
+idea, and params.yaml has topk as an ablation.
 
 Needs the features and describe stages (`dvc repro features describe`) and takes about an hour on
 two cores. What stands in benchmarks/choose_dualpt.csv already is not done again.

@@ -3,7 +3,7 @@
     python benchmarks/grid_cost.py
 
 Every setting that `params-paper.yaml` trains, with its own epochs, on four backbones: 1 to 16 shots
-of eleven datasets, base-to-new, what is trained on ImageNet to be tested elsewhere, the studies.
+of eleven datasets, base-to-new, what is trained on ImageNet to be tested elsewhere, the ablations.
 Operations of a training step come from imagenet_step.csv, those of the image towers are counted
 here; the rates of a GPU are ASSUMED, see below. Evaluation is left out.
 """

@@ -71,37 +71,37 @@ dualpt:
   few_shot: {n_prompts: 2, context: {n_ctx: 4}}
   base_to_new: {n_prompts: 2, context: {n_ctx: 4}}
   schedule: {epochs: {1: 2, 2: 3}, batch_size: 8}
-  studies:
+  ablations:
     neither: {alpha: 0, beta_infer: 0, lambda_text: 0}
     text only: {alpha: 0, beta_infer: 0}
     local only: {lambda_text: 0}
     shuffled: {descriptions: shuffled}
-  study_datasets: [shapes]
-  study_shots: [1]
+  ablation_datasets: [shapes]
+  ablation_shots: [1]
 dualview:
   few_shot: {context: {n_ctx: 4}}
   base_to_new: {context: {n_ctx: 4}, hard_view: ensemble}
   schedule: {epochs: {1: 2, 2: 3}, batch_size: 8, base_to_new_lr: 0.001}
-  studies:
+  ablations:
     CE only: {lambda_mi: 0, augmentation: none}
     MI only: {augmentation: none}
     aug only: {lambda_mi: 0}
     proto_ctx: {augmentation: proto_ctx}
-  study_protocol: base_to_new
-  study_datasets: [shapes]
-  study_shots: [2]
+  ablation_protocol: base_to_new
+  ablation_datasets: [shapes]
+  ablation_shots: [2]
 aape:
   few_shot: {heads: 4}
   schedule: {epochs: {1: 2, 2: 3}, batch_size: 8, lr: 0.3}
-  studies:
+  ablations:
     identity: {agg_values: identity}
     mean: {aggregator: mean}
     no distillation: {lambda_distill: 0}
     lambda 10: {lambda_distill: 10}
     1 prompt: {k: 1}
-  study_protocol: base_to_new
-  study_datasets: [shapes]
-  study_shots: [2]
+  ablation_protocol: base_to_new
+  ablation_datasets: [shapes]
+  ablation_shots: [2]
 """
 
 QUERIES = """\
@@ -158,12 +158,12 @@ def own_suite(tiny_suite, tmp_path):
 
 @pytest.fixture
 def suite(own_suite):
-    """Params of a suite with study variants, for which `made_up_results` has results."""
+    """Params of a suite with ablations, for which `made_up_results` has results."""
     params_file = own_suite / "params.yaml"
     params_file.write_text(params_file.read_text().replace("kgcoop:", """\
-  studies: [{n_ctx: 4, class_specific: true}, {n_ctx: 4, position: middle}]
-  study_datasets: [shapes]
-  study_shots: [1, 2]
+  ablations: [{n_ctx: 4, class_specific: true}, {n_ctx: 4, position: middle}]
+  ablation_datasets: [shapes]
+  ablation_shots: [1, 2]
 kgcoop:"""))
     return load_params(params_file)
 

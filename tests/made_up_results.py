@@ -12,7 +12,7 @@ def row(value, **changes):
 
 
 PARTS = {"neither": 40, "text only": 45, "local only": 38, "shuffled": 30}
-# base and new accuracy of CoOp's rivals, of the dual-view method and of its studies
+# base and new accuracy of CoOp's rivals, of the dual-view method and of its ablations
 RIVALS = {"kgcoop": {"w8-M4": (60, 48)}, "prograd": {"w1-M4": (65, 45)},
           "dualview": {"M4": (68, 48), "M4 a=0.5": (62, 50)}}
 VIEWS = {"CE only": (70, 40), "MI only": (66.5, 47), "aug only": (71, 39), "proto_ctx": (60, 41)}
@@ -41,7 +41,7 @@ def away_from_home(params):
 def made_up(params, new_after=40.0, gain=5.0):
     """Results in which CoOp has `new_after` percent on new classes, DuAl-PT and AAPE `gain` more.
 
-    AAPE has 55 on new classes in its studies; its gain on zero-shot falls from quarter to quarter.
+    AAPE has 55 on new classes in its ablations; its gain on zero-shot falls with each quarter.
     """
     rows = away_from_home(params)
     for name in params.datasets:
@@ -57,12 +57,12 @@ def made_up(params, new_after=40.0, gain=5.0):
                      for method, variant in (("dualpt", "N2-M4"), ("aape", "attention"))]
             rows.append(row(30 + 20 * shots, method="linear_probe", variant="val C", shots=shots,
                             seed=seed, **common))
-            if name in params.coop.study_datasets:
+            if name in params.coop.ablation_datasets:
                 rows += [row(45 + shots, variant=context.label, shots=shots, seed=seed, **common)
-                         for context in params.coop.studies]
+                         for context in params.coop.ablations]
         rows.append(row(58, method="dualpt", variant="descriptions alone", shots=0, seed=0,
                         **common))
-        if name in params.dualpt.study_datasets:
+        if name in params.dualpt.ablation_datasets:
             rows += [row(value, method="dualpt", variant=part, shots=1, seed=seed, **common)
                      for part, value in PARTS.items() for seed in params.seeds]
         for seed in params.seeds:
@@ -70,17 +70,17 @@ def made_up(params, new_after=40.0, gain=5.0):
                          subset=subset, protocol="base_to_new", **common)
                      for method, variant in (("dualpt", "N2-M4"), ("aape", "attention"))
                      for subset, value in (("base", 60), ("new", new_after))]
-            if name in params.aape.study_datasets:
-                rows += [row(value, method="aape", variant=study, shots=2, seed=seed, subset=subset,
-                             protocol="base_to_new", **common)
-                         for study, new in AAPE.items() for subset, value in (("base", 70),
-                                                                              ("new", new - 10))]
+            if name in params.aape.ablation_datasets:
+                rows += [row(value, method="aape", variant=ablation, shots=2, seed=seed,
+                             subset=subset, protocol="base_to_new", **common)
+                         for ablation, new in AAPE.items()
+                         for subset, value in (("base", 70), ("new", new - 10))]
             rows += [row(50 - 5 * number + gain, method="aape", variant="attention", shots=2,
                          seed=seed, subset=f"quarter {number}", protocol="typicality", **common)
                      for number in range(1, 5)]
             rows += [row(value, shots=2, seed=seed, subset=subset, protocol="base_to_new",
                          **common) for subset, value in (("base", 70), ("new", new_after))]
-            studied = VIEWS if name in params.dualview.study_datasets else {}
+            studied = VIEWS if name in params.dualview.ablation_datasets else {}
             rivals = RIVALS | {"dualview": RIVALS["dualview"] | studied}
             rows += [row(value + seed, method=method, variant=variant, shots=2, seed=seed,
                          subset=subset, protocol="base_to_new", **common)

@@ -201,7 +201,7 @@ def command(own_suite, monkeypatch, capsys):
     (own_suite / "data_root").mkdir()
     text = (own_suite / "params.yaml").read_text()
     before, _, after = text.partition("datasets:\n")
-    after = after[after.index("features:"):].replace("study_datasets: [shapes]", "")
+    after = after[after.index("features:"):].replace("ablation_datasets: [shapes]", "")
     (own_suite / "params.yaml").write_text(
         before.replace("data_root: images", "data_root: data_root") +
         "datasets: {dtd: {layout: dtd}, imagenet: {layout: imagenet}}\n"

@@ -85,17 +85,17 @@ def test_every_method_is_scored_on_every_subset(trained):
         ("ensemble", "base_to_new", "base"): 1, ("ensemble", "base_to_new", "new"): 1,
         ("linear_probe", "few_shot", "all"): runs, ("coop", "few_shot", "all"): runs,
         ("coop", "base_to_new", "base"): 2, ("coop", "base_to_new", "new"): 2,
-        # four studies at one shot, and the descriptions alone
+        # four ablations at one shot, and the descriptions alone
         ("dualpt", "few_shot", "all"): runs + 4 * 2 + 1,
         ("dualpt", "base_to_new", "base"): 2, ("dualpt", "base_to_new", "new"): 2,
         ("kgcoop", "base_to_new", "base"): 2, ("kgcoop", "base_to_new", "new"): 2,
         ("prograd", "base_to_new", "base"): 2, ("prograd", "base_to_new", "new"): 2,
-        # each with an ensemble; four studies
+        # each with an ensemble; four ablations
         ("dualview", "few_shot", "all"): 2 * runs,
         ("dualview", "base_to_new", "base"): (2 + 4) * 2,
         ("dualview", "base_to_new", "new"): (2 + 4) * 2,
         ("aape", "few_shot", "all"): runs,
-        # and five studies
+        # and five ablations
         ("aape", "base_to_new", "base"): 2 + 5 * 2, ("aape", "base_to_new", "new"): 2 + 5 * 2,
         **quarters_of, **recalls_of}
     sizes = {row["subset"]: row["n_test"] for row in evaluation.rows}
@@ -170,7 +170,7 @@ def test_the_ensemble_with_all_weight_on_the_hand_crafted_view_is_zero_shot(trai
 def test_contexts_of_new_classes_come_from_their_names(trained):
     """The network learned under proto_ctx is used, on images' prototypes or on their stand-ins."""
     params, pack, evaluation = trained.params, trained.pack, evaluate(trained)
-    setting = dualview_setting(params, params.dualview.studies["proto_ctx"])
+    setting = dualview_setting(params, params.dualview.ablations["proto_ctx"])
     learned = evaluation.tensors("dualview")
     for subset in ("base", "new"):
         model = evaluation.trained("dualview", setting, subset)

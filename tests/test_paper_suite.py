@@ -42,7 +42,7 @@ def small(path):
     params["features"] |= {"views": 2, "local_grid": 2}
     for block in (params[method] for method in METHODS if method in params):
         block["schedule"] |= {"epochs": {1: 1, 2: 1}, "epochs_on": {}}
-        block["study_shots"] = [2]
+        block["ablation_shots"] = [2]
     path.write_text(yaml.safe_dump(params))
 
 

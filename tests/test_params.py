@@ -45,13 +45,13 @@ def faulty(tmp_path):
     ("coop.schedule.momentun", 0.9, "coop.schedule.momentun: unknown key; did you mean 'momentum'"),
     ("dualpt.few_shot.lambda_txt", 1, "dualpt.few_shot.lambda_txt: unknown key; did you mean "
                                       "'lambda_text'?"),
-    ("dualpt.studies.neither.alpa", 1, "dualpt.studies.neither.alpa: unknown key; did you mean "
-                                       "'alpha'?"),
-    ("dualview.studies.CE only.lambda_m", 0, "dualview.studies.CE only.lambda_m: unknown key; did "
-                                             "you mean 'lambda_mi'?"),
+    ("dualpt.ablations.neither.alpa", 1, "dualpt.ablations.neither.alpa: unknown key; did you "
+                                         "mean 'alpha'?"),
+    ("dualview.ablations.CE only.lambda_m", 0, "dualview.ablations.CE only.lambda_m: unknown key; "
+                                               "did you mean 'lambda_mi'?"),
     ("kgcoop.few_shot", {"wieght": 1}, "kgcoop.few_shot.wieght: unknown key; did you mean "
                                        "'weight'?"),
-    ("coop.studies", [{"nctx": 4}], "coop.studies.0.nctx: unknown key; did you mean 'n_ctx'?"),
+    ("coop.ablations", [{"nctx": 4}], "coop.ablations.0.nctx: unknown key; did you mean 'n_ctx'?"),
     ("aape.few_shot.lambda", 1, "aape.few_shot.lambda: unknown key; did you mean "
                                 "'lambda_distill'?"),
     ("captioned.pairs.caption", "x", "captioned.pairs.caption: unknown key; did you mean "
@@ -101,18 +101,18 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("dualpt.few_shot.text_align", "kld", "dualpt.few_shot.text_align: input should be 'ot', "
                                           "'mean', 'infonce' or 'kl' (found 'kld')"),
     ("dualpt.few_shot.eps_text", 0, "dualpt.few_shot.eps_text: input should be greater than 0"),
-    ("dualpt.studies.neither", 3, "dualpt.studies.neither: input should be a valid dictionary"),
-    ("dualpt.study_datasets", ["shape"], "dualpt.study_datasets: 'shape' is not a dataset; did you "
-                                         "mean 'shapes'?"),
+    ("dualpt.ablations.neither", 3, "dualpt.ablations.neither: input should be a valid dictionary"),
+    ("dualpt.ablation_datasets", ["shape"], "dualpt.ablation_datasets: 'shape' is not a dataset; "
+                                            "did you mean 'shapes'?"),
     ("dualview.base_to_new.augmentation", "mix", "dualview.base_to_new.augmentation: input should "
                                                  "be 'none', 'gauss'"),
     ("dualview.ensembles", [1.5], "dualview.ensembles.0: input should be less than or equal to 1"),
     ("dualview.few_shot.tau_mi", 0, "dualview.few_shot.tau_mi: input should be greater than 0"),
     ("kgcoop.few_shot", {}, "kgcoop.schedule.epochs: no number of epochs for 1 shots"),
-    ("dualpt.study_shots", [3], "dualpt.schedule.epochs: no number of epochs for 3 shots"),
+    ("dualpt.ablation_shots", [3], "dualpt.schedule.epochs: no number of epochs for 3 shots"),
     ("aape.few_shot.aggregator", "max", "aape.few_shot.aggregator: input should be 'attention', "
                                         "'mean', 'random' or 'mlp' (found 'max')"),
-    ("aape.study_shots", [1], "aape.study_shots: base-to-new is trained only with "
+    ("aape.ablation_shots", [1], "aape.ablation_shots: base-to-new is trained only with "
                               "base_to_new_shots = 2 (found [1])"),
     ("captioned", {"shapes": {"images": "a", "captions": "b"}}, "captioned.shapes: there is a "
                                                                 "dataset with that name"),

@@ -260,7 +260,7 @@ def test_contexts_that_do_not_fit_are_refused(encoder, build):
 
 
 def test_names_of_its_variants():
-    block = PLOTParams(schedule=Schedule(epochs={1: 1}), studies={"N8": {"n_prompts": 8}})
+    block = PLOTParams(schedule=Schedule(epochs={1: 1}), ablations={"N8": {"n_prompts": 8}})
     assert block.few_shot.label == "N4-M16" and block.base_to_new.label == "N4-M4-words"
-    study, = block.study_variants
+    study, = block.ablation_variants
     assert (study.label, study.n_prompts, study.context) == ("N8", 8, ContextParams())

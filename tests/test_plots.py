@@ -23,7 +23,8 @@ def test_figures_show_every_dataset_and_method(suite):
     main = main_rows(frame, suite)
     bars = accuracy.base_to_new(main).axes[0].patches
     assert len(bars) == 8 * 3  # base, new, H of all methods but the linear probe
-    panels = accuracy.base_to_new_studies(frame, "dualview", suite.dualview.base_to_new_labels).axes
+    labels = suite.dualview.base_to_new_labels
+    panels = accuracy.base_to_new_ablations(frame, "dualview", labels).axes
     assert [axis.get_title() for axis in panels] == ["shapes"]  # no mean of one dataset
     panels = accuracy.trade_off(frame, main, suite.dualview.lambda_curve).axes
     assert [axis.get_title() for axis in panels if axis.get_visible()] == ["shapes"]
@@ -31,11 +32,11 @@ def test_figures_show_every_dataset_and_method(suite):
     assert [line.get_label() for line in others] == [
         "Zero-shot CLIP", "Prompt ensemble", "CoOp", "ProGrad", "KgCoOp", "DuAl-PT", "AAPE"]
     assert curve.get_xydata().tolist() == [[72.5, 40.5], [69.5, 49.5]]  # weights 0 and 1
-    studies = accuracy.studies(frame, "coop", ["M4", "M4-csc", "M4-middle"])
-    assert [axis.get_title() for axis in studies.axes] == ["shapes"]
-    studies = accuracy.studies(frame, "dualpt", ["N2-M4", *PARTS])
-    assert [axis.get_title() for axis in studies.axes] == ["shapes"]
-    panels = accuracy.base_to_new_studies(frame, "aape", suite.aape.base_to_new_labels).axes
+    ablations = accuracy.ablations(frame, "coop", ["M4", "M4-csc", "M4-middle"])
+    assert [axis.get_title() for axis in ablations.axes] == ["shapes"]
+    ablations = accuracy.ablations(frame, "dualpt", ["N2-M4", *PARTS])
+    assert [axis.get_title() for axis in ablations.axes] == ["shapes"]
+    panels = accuracy.base_to_new_ablations(frame, "aape", suite.aape.base_to_new_labels).axes
     assert [axis.get_title() for axis in panels] == ["shapes"]
     base, new, _ = (container.lines[0].get_xdata() for container in panels[0].containers)
     assert list(base) == [65, *[70] * 5] and list(new) == [45, *(n - 10 for n in AAPE.values())]
@@ -91,9 +92,9 @@ FIGURES = {  # name: how to draw it from hostile results, and what it has to sho
     "few_shot": (lambda frame, main, params: (main,), [FORMULA, PRICES]),
     "base_to_new": (lambda frame, main, params: (main,), [FORMULA, PRICES]),
     "transfer": (lambda frame, main, params: (main, "domain"), [FORMULA, HOSTILE[0], "$x$"]),
-    "studies": (lambda frame, main, params: (frame, "coop", ["M4", "M4-csc", "M4-middle"]),
+    "ablations": (lambda frame, main, params: (frame, "coop", ["M4", "M4-csc", "M4-middle"]),
                 [FORMULA]),
-    "base_to_new_studies": (lambda frame, main, params: (
+    "base_to_new_ablations": (lambda frame, main, params: (
         frame, "dualview", ["M4", "CE only", "MI only", "aug only", FORMULA]), [FORMULA]),
     "trade_off": (lambda frame, main, params: (frame, main, params.dualview.lambda_curve),
                   [FORMULA]),

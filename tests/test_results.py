@@ -77,7 +77,7 @@ def test_transfer_runs_have_the_source_first_and_the_mean_of_the_others_last(sui
     assert list(transfer_runs(alone, "cross_dataset")) == ["shapes"]
 
 
-def test_main_rows_leave_out_the_studies(suite):
+def test_main_rows_leave_out_the_ablations(suite):
     frame = made_up(suite)
     main = main_rows(frame, suite)
     assert set(main["method"]) == set(frame["method"])

@@ -240,9 +240,10 @@ def suite(shots, base_to_new_shots, captioned=(), source=None, **methods):
 
 
 def test_the_plan_lists_every_setting_once():
-    few, study = ContextParams(), ContextParams(n_ctx=4)
-    coop_params = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few, base_to_new=study,
-                             studies=[study, few], study_datasets=["a"], study_shots=[1, 16])
+    few, short = ContextParams(), ContextParams(n_ctx=4)
+    coop_params = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few, base_to_new=short,
+                             ablations=[short, few], ablation_datasets=["a"],
+                             ablation_shots=[1, 16])
     params = suite(coop=coop_params, shots=[1, 2], base_to_new_shots=16)
     main = ["few_shot/M16/1", "few_shot/M16/2", "base_to_new/M4/16"]
     assert [setting.key for setting in plan(params, "coop", "b")] == main
@@ -256,24 +257,25 @@ def test_a_method_without_few_shot_variant_is_trained_base_to_new_alone():
     assert [s.key for s in plan(params, "kgcoop", "a")] == ["base_to_new/w2-M16/16"]
 
 
-def test_studies_of_dualview_change_the_protocol_s_variant_and_lie_on_its_curve():
+def test_ablations_of_dualview_change_the_protocol_s_variant_and_lie_on_its_curve():
     block = DualViewParams(
-        schedule=Schedule(epochs={16: 1}), base_to_new={"tau_mi": 0.2}, study_datasets=["a"],
-        study_shots=[16], study_protocol="base_to_new", ensembles=[0.5],
-        studies={"lambda 3": {"lambda_mi": 3}, "jsd": {"estimator": "jsd", "lambda_mi": 2},
+        schedule=Schedule(epochs={16: 1}), base_to_new={"tau_mi": 0.2}, ablation_datasets=["a"],
+        ablation_shots=[16], ablation_protocol="base_to_new", ensembles=[0.5],
+        ablations={"lambda 3": {"lambda_mi": 3}, "jsd": {"estimator": "jsd", "lambda_mi": 2},
                  "aug only": {"lambda_mi": 0}})
     params = suite(dualview=block, shots=[], base_to_new_shots=16)
     assert [s.key for s in plan(params, "dualview", "a")] == [
         f"base_to_new/{label}/16" for label in ("M16", "lambda 3", "jsd", "aug only")]
-    assert all(variant.tau_mi == 0.2 for variant in block.study_variants)
+    assert all(variant.tau_mi == 0.2 for variant in block.ablation_variants)
     assert block.lambda_curve == {"aug only": 0, "M16": 1, "lambda 3": 3}
     assert list(block.lambda_curve) == ["aug only", "M16", "lambda 3"]
     assert block.base_to_new_labels == ["M16", "M16 a=0.5", "lambda 3", "jsd", "aug only"]
 
 
 def test_retrieval_is_in_the_plan_of_a_method_that_has_it_and_is_all_of_captions():
-    block = AAPEParams(schedule=Schedule(epochs={1: 1}), studies={"k": {"k": 1}},
-                       study_protocol="base_to_new", study_datasets=["a"], study_shots=[16])
+    block = AAPEParams(schedule=Schedule(epochs={1: 1}), ablations={"k": {"k": 1}},
+                       ablation_protocol="base_to_new", ablation_datasets=["a"],
+                       ablation_shots=[16])
     params = suite(aape=block, shots=[1], base_to_new_shots=16, captioned={"pairs": 0})
     assert [setting.key for setting in plan(params, "aape", "a")] == [
         "few_shot/attention/1", "base_to_new/attention/16", "retrieval/attention/16",
@@ -281,13 +283,13 @@ def test_retrieval_is_in_the_plan_of_a_method_that_has_it_and_is_all_of_captions
     assert [setting.key for setting in plan(params, "aape", "pairs")] == ["retrieval/attention/1"]
 
 
-@pytest.mark.parametrize("few_shot, studies, expected", [
+@pytest.mark.parametrize("few_shot, ablations, expected", [
     ({"n_ctx": 16}, [], "transfer/M4/16"),
     ({"n_ctx": 4}, [], "few_shot/M4/16"),
     ({"n_ctx": 16}, [{"n_ctx": 4}], "few_shot/M4/16")])
-def test_what_is_tested_elsewhere_is_trained_once(few_shot, studies, expected):
-    block = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few_shot, studies=studies,
-                       base_to_new={"n_ctx": 4}, study_datasets=["a"], study_shots=[16])
+def test_what_is_tested_elsewhere_is_trained_once(few_shot, ablations, expected):
+    block = CoOpParams(schedule=Schedule(epochs={1: 1}), few_shot=few_shot, ablations=ablations,
+                       base_to_new={"n_ctx": 4}, ablation_datasets=["a"], ablation_shots=[16])
     params = suite([1, 16], 16, source="a", coop=block)
     assert transferred(params, "coop") == Setting(expected.split("/")[0], block.base_to_new, 16)
     keys = [setting.key for setting in plan(params, "coop", "a")]
@@ -307,17 +309,17 @@ def test_what_a_setting_learned_is_found_by_its_key():
     assert learned_by(tensors, setting) == {"contexts": 1, "losses": 3}
 
 
-def test_named_studies_change_the_main_variant():
+def test_named_ablations_change_the_main_variant():
     block = DuAlPTParams(
         few_shot={"context": {"n_ctx": 4}, "alpha": 2}, schedule=Schedule(epochs={1: 1}),
-        base_to_new={"n_prompts": 2}, study_datasets=["a"], study_shots=[1],
-        studies={"neither": {"alpha": 0}, "N1": {"n_prompts": 1}})
+        base_to_new={"n_prompts": 2}, ablation_datasets=["a"], ablation_shots=[1],
+        ablations={"neither": {"alpha": 0}, "N1": {"n_prompts": 1}})
     params = suite(dualpt=block, shots=[1, 2], base_to_new_shots=16)
     main = ["few_shot/N4-M4/1", "few_shot/N4-M4/2", "base_to_new/N2-M16/16"]
     assert [setting.key for setting in plan(params, "dualpt", "b")] == main
     assert [setting.key for setting in plan(params, "dualpt", "a")] == [
         *main, "few_shot/neither/1", "few_shot/N1/1"]
-    assert block.studies["N1"] == block.few_shot.model_copy(
+    assert block.ablations["N1"] == block.few_shot.model_copy(
         update={"n_prompts": 1, "name": "N1"})
 
 

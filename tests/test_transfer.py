@@ -192,7 +192,7 @@ def test_hand_crafted_views_are_of_the_images_own_classes(source, packs):
 
 
 def test_contexts_made_of_prototypes_have_stand_ins_on_other_datasets(source, packs):
-    variant = source.params.dualview.studies["proto_ctx"]
+    variant = source.params.dualview.ablations["proto_ctx"]
     setting = Setting("transfer", variant, 2)
     draws, names = training_draws(source.params, source.pack, setting)
     known = image_prototypes(Support.of(source.pack.train, draws), len(names))

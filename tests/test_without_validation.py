@@ -39,8 +39,8 @@ def suite(own_suite):
     params["transfer"]["domain"] = {"lines": {"shift": "sketch"}}
     for method in METHODS.keys() & params.keys():
         params[method]["schedule"]["epochs"] = {1: 1, 2: 1}
-        if "studies" in params[method]:
-            params[method]["studies"] = dict(list(params[method]["studies"].items())[:1])
+        if "ablations" in params[method]:
+            params[method]["ablations"] = dict(list(params[method]["ablations"].items())[:1])
     (own_suite / "params.yaml").write_text(yaml.safe_dump(params))
     shutil.copytree(PROJECT / "notebooks", own_suite / "notebooks")
     return own_suite

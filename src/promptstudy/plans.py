@@ -37,9 +37,9 @@ def _tested_there(params, method, dataset):
     settings.append(Setting("base_to_new", block.base_to_new, params.base_to_new_shots))
     if hasattr(block, "retrieval"):
         settings.append(Setting("retrieval", block.retrieval, params.base_to_new_shots))
-    if dataset in block.study_datasets:
-        settings += [Setting(block.study_protocol, variant, shots)
-                     for variant in block.study_variants for shots in block.study_shots]
+    if dataset in block.ablation_datasets:
+        settings += [Setting(block.ablation_protocol, variant, shots)
+                     for variant in block.ablation_variants for shots in block.ablation_shots]
     return settings
 
 

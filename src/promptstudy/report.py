@@ -59,7 +59,7 @@ def write_report(params):
         base_to_new=_html(_base_to_new(main), 3), base_to_new_shots=params.base_to_new_shots,
         transfer=params.transfer, methods=params.methods,
         **{protocol: _html(_transfer(results, protocol), 2) for protocol in TRANSFER},
-        studies={method: _html(_studies(results, method, params.methods[method]), 1)
+        ablations={method: _html(_ablations(results, method, params.methods[method]), 1)
                  for method in ("dualview", "aape") if method in params.methods},
         retrieval=_html(_retrieval(main), 3), claims=_html(claims(results, params), 3),
         pages=_pages(params),
@@ -74,16 +74,16 @@ def write_report(params):
                              f"Stage figures; {scope}.",
             "domain": "Prompts learned on the first dataset and tested on its images and on "
                       f"shifted ones; error bars and lines as above. Stage figures; {scope}.",
-            "studies": "Context length, class-specific contexts, place of the class name, initial "
-                       f"words. Stage figures; {scope}.",
-            "dualpt_studies": "DuAl-PT without its alignments, with other numbers of prompts, "
+            "ablations": "Context length, class-specific contexts, place of the class name, "
+                         f"initial words. Stage figures; {scope}.",
+            "dualpt_ablations": "DuAl-PT without its alignments, with other numbers of prompts, "
                               f"other descriptions and uniform plans. Stage figures; {scope}.",
-            "dualview_studies": "The dual-view method without its parts, with other weights, "
+            "dualview_ablations": "The dual-view method without its parts, with other weights, "
                                 "estimators, temperatures, texts and augmentations, and as an "
                                 f"ensemble of its views. Stage figures; {scope}.",
             "trade_off": "Accuracy on new against base classes; beside the curve stands the weight "
                          f"of mutual information. Stage figures; {scope}.",
-            "aape_studies": "AAPE with other aggregators, without its distillation or with other "
+            "aape_ablations": "AAPE with other aggregators, without its distillation or with other "
                             f"weights of it, and with fewer prompts. Stage figures; {scope}.",
             "typicality": "Gain on zero-shot CLIP by how close an image is to the mean of its "
                           f"class's training images. Stage figures; {scope}."},
@@ -138,8 +138,8 @@ def _transfer(results, protocol):
     return cells.rename(columns={"mean": TRANSFER[protocol]}).reset_index()
 
 
-def _studies(results, method, block):
-    """Base, new and H of a method's variants, as means over the studies' datasets."""
+def _ablations(results, method, block):
+    """Base, new and H of a method's variants, as means over the ablations' datasets."""
     variants = block.base_to_new_labels
     wide = _base_to_new(complete_rows(results, method, "base_to_new", variants))
     wide = wide.query("dataset == 'average'").drop(columns=["dataset", "method"])

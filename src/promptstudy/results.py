@@ -66,7 +66,7 @@ def _digest_path(path):
 
 
 def main_rows(frame, params):
-    """Return the rows of every method's main variant in each protocol, without the studies."""
+    """Return the rows of every method's main variant in each protocol, without the ablations."""
     main = {(method, protocol): getattr(block, protocol).label
             for method, block in params.methods.items()
             for protocol in ("few_shot", "base_to_new", "retrieval")

@@ -57,13 +57,13 @@ def _gains(frame, params):
 
 
 def _variants(frame, params):
-    """Claims about AAPE's parts, over the datasets of its studies, in base-to-new."""
+    """Claims about AAPE's parts, over the datasets of its ablations, in base-to-new."""
     block = params.aape
     rows = complete_rows(frame, "aape", "base_to_new", block.base_to_new_labels)
-    if block.study_protocol != "base_to_new" or rows.empty:
+    if block.ablation_protocol != "base_to_new" or rows.empty:
         return
     summary = base_to_new_summary(rows, "variant")
-    main, studies = block.base_to_new.label, block.studies
+    main, ablations = block.base_to_new.label, block.ablations
 
     def pairs(*pairs, subset="H"):
         return [(summary.loc[subset, a], summary.loc[subset, b]) for a, b in pairs]
@@ -73,18 +73,18 @@ def _variants(frame, params):
             f"{name} {cell(summary.loc[subset, variant])}" for name, variant in variants.items())
             for subset in subsets)
 
-    others = [name for name, variant in studies.items() if variant.aggregator != "attention"]
+    others = [name for name, variant in ablations.items() if variant.aggregator != "attention"]
     if others:
         yield ("AAPE's attention beats other aggregators",
                listing({"attention": main} | {name: name for name in others}, "H"),
                all_ahead(pairs(*[(main, other) for other in others])))
-    without = next((name for name, v in studies.items() if not v.lambda_distill), None)
+    without = next((name for name, v in ablations.items() if not v.lambda_distill), None)
     if without:
         yield ("AAPE's distillation helps on base and on new classes",
                listing({"with": main, "without": without}, "base", "new"),
                all_ahead([pair for subset in ("base", "new")
                           for pair in pairs((main, without), subset=subset)]))
-    weights = {variant.lambda_distill: name for name, variant in studies.items()
+    weights = {variant.lambda_distill: name for name, variant in ablations.items()
                if variant.lambda_distill not in (0, block.base_to_new.lambda_distill)}
     if weights:
         close = about_equal(pairs(*[(main, name) for name in weights.values()]))
@@ -92,7 +92,7 @@ def _variants(frame, params):
         yield ("AAPE does not depend much on the weight of its distillation",
                listing({f"{weight:g}": weights[weight] for weight in sorted(weights)}, "H"),
                close)
-    counts = {variant.k: name for name, variant in studies.items() if variant.k}
+    counts = {variant.k: name for name, variant in ablations.items() if variant.k}
     if counts:
         counts = {str(k): counts[k] for k in sorted(counts)} | {"all": main}
         rising = [(more, less) for less, more in itertools.pairwise(counts.values())]

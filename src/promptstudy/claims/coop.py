@@ -55,11 +55,12 @@ def _base_to_new(frame, params):
 
 def _variants(frame, params):
     """Claims about CoOp's variants, over the datasets and shots that have them all."""
-    contexts = {context.label: context for context in (params.coop.few_shot, *params.coop.studies)}
+    contexts = {context.label: context
+                for context in (params.coop.few_shot, *params.coop.ablations)}
     rows = frame[(frame["method"] == "coop") & frame["variant"].isin(contexts)
                  & (frame["protocol"] == "few_shot")
-                 & frame["dataset"].isin(params.coop.study_datasets)
-                 & frame["shots"].isin(params.coop.study_shots)]
+                 & frame["dataset"].isin(params.coop.ablation_datasets)
+                 & frame["shots"].isin(params.coop.ablation_shots)]
     if rows.empty:
         return
     summary = over_seeds(average_over_datasets(rows)).set_index(["variant", "shots"])
@@ -69,7 +70,7 @@ def _variants(frame, params):
         """Means and deviations of the main variant and of the one that differs by `change`."""
         other = main.model_copy(update=change).label
         return [(count, summary.loc[(main.label, count)], summary.loc[(other, count)])
-                for count in sorted(params.coop.study_shots)
+                for count in sorted(params.coop.ablation_shots)
                 if (other, count) in summary.index]
 
     def listing(pairs, first, second):
@@ -90,9 +91,9 @@ def _variants(frame, params):
         yield (f"A longer context helps: M={main.n_ctx} over M=4",
                listing(pairs, f"M={main.n_ctx}", "M=4"),
                all_ahead([pair[1:] for pair in pairs]))
-    short = {context.label for context in params.coop.studies if context.n_ctx == 4}
+    short = {context.label for context in params.coop.ablations if context.n_ctx == 4}
     if {"M4", "M4-words"} <= short:
         pairs = [(count, summary.loc[("M4", count)], summary.loc[("M4-words", count)])
-                 for count in sorted(params.coop.study_shots)]
+                 for count in sorted(params.coop.ablation_shots)]
         yield ("Starting from words or from noise makes no difference",
                listing(pairs, "noise", "words"), about_equal([pair[1:] for pair in pairs]))

@@ -40,14 +40,14 @@ def _main(frame, params):
 
 
 def _variants(frame, params):
-    """Claims about DuAl-PT's parts, over the datasets and shots of its studies."""
+    """Claims about DuAl-PT's parts, over the datasets and shots of its ablations."""
     block = params.dualpt
     rows = frame[(frame["method"] == "dualpt") & (frame["protocol"] == "few_shot")
-                 & frame["dataset"].isin(block.study_datasets)
-                 & frame["shots"].isin(block.study_shots)]
+                 & frame["dataset"].isin(block.ablation_datasets)
+                 & frame["shots"].isin(block.ablation_shots)]
     summary = over_seeds(average_over_datasets(rows)).set_index(["variant", "shots"])
-    main, shots = block.few_shot.label, sorted(block.study_shots)
-    if not {"neither", "text only", "local only", "shuffled"} <= set(block.studies) or rows.empty:
+    main, shots = block.few_shot.label, sorted(block.ablation_shots)
+    if not {"neither", "text only", "local only", "shuffled"} <= set(block.ablations) or rows.empty:
         return
 
     def beats(variant, *others):

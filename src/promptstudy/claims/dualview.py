@@ -34,7 +34,7 @@ def _main(frame, params):
 
 
 def _variants(frame, params):
-    """Claims about the dual-view method's parts, over the datasets of its studies."""
+    """Claims about the dual-view method's parts, over the datasets of its ablations."""
     block = params.dualview
     main, variants = block.base_to_new.label, block.base_to_new_labels
     rows = complete_rows(frame, "dualview", "base_to_new", variants)

@@ -63,7 +63,7 @@ def _prompts(params, name):
     prompts = {TEMPLATE: (params.template_of(name), 0)}
     for method, block in params.methods.items():
         variants = [block.base_to_new, *([block.few_shot] if block.few_shot else []),
-                    *(block.study_variants if name in block.study_datasets else [])]
+                    *(block.ablation_variants if name in block.ablation_datasets else [])]
         contexts = [getattr(variant, "context", variant) for variant in variants]
         lengths = [context.n_ctx for context in contexts if hasattr(context, "n_ctx")]
         if lengths:

@@ -21,7 +21,7 @@ def drawn_only(dataset, params):
         return dataset, {}
     train, val = ([item.label for item in items] for items in (dataset.train, dataset.val))
     shots = {*params.shots, params.base_to_new_shots}
-    shots.update(*(block.study_shots for block in params.methods.values()))
+    shots.update(*(block.ablation_shots for block in params.methods.values()))
     runs = {(n, seed): few_shot_draw(train, val, n, seed) for n in shots for seed in params.seeds}
     kept = torch.cat([images for images, _ in runs.values()]).unique()
     draws = {}

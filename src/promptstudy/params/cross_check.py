@@ -29,17 +29,19 @@ def _unknown(params, key, names):
 def _of_method(params, method, block):
     faults = [fault for key, names in block.named_datasets.items()
               for fault in _unknown(params, f"{method}.{key}", names)]
-    if block.study_protocol == "base_to_new" and {*block.study_shots} - {params.base_to_new_shots}:
-        faults.append(f"{method}.study_shots: base-to-new is trained only with base_to_new_shots "
-                      f"= {params.base_to_new_shots} (found {block.study_shots})")
+    other_shots = {*block.ablation_shots} - {params.base_to_new_shots}
+    if block.ablation_protocol == "base_to_new" and other_shots:
+        faults.append(f"{method}.ablation_shots: base-to-new is trained only with "
+                      f"base_to_new_shots = {params.base_to_new_shots} "
+                      f"(found {block.ablation_shots})")
     few_shot = params.shots if block.few_shot else ()
-    needed = {*few_shot, params.base_to_new_shots, *block.study_shots, params.transfer.shots}
+    needed = {*few_shot, params.base_to_new_shots, *block.ablation_shots, params.transfer.shots}
     for shots in sorted(needed - set(block.schedule.epochs)):
         faults.append(f"{method}.schedule.epochs: no number of epochs for {shots} shots")
-    variants = [*filter(None, [getattr(block, block.study_protocol)]), *block.study_variants]
+    variants = [*filter(None, [getattr(block, block.ablation_protocol)]), *block.ablation_variants]
     for label in sorted({variant.label for variant in variants}):
         if len({variant.model_dump_json() for variant in variants if variant.label == label}) > 1:
-            faults.append(f"{method}.studies: two variants would both be called {label!r} in the "
+            faults.append(f"{method}.ablations: two variants would both be called {label!r} in the "
                           f"results; {block.naming}")
     return faults
 

@@ -58,7 +58,7 @@ class Setting(NamedTuple):
 
 class MethodParams(Block):
     """The settings of every method. A subclass adds the variants that it trains: `few_shot` (None:
-    not trained few-shot), `base_to_new` and the ablations, `studies`. It also gives the method's
+    not trained few-shot), `base_to_new` and the ablations, `ablations`. It also gives the method's
     name and colour, which are not settings.
     """
 
@@ -66,52 +66,56 @@ class MethodParams(Block):
     arxiv: ClassVar[str]  # the preprint's number, which orders the methods; other text comes last
     colour: ClassVar[str]  # in figures
     required: ClassVar[bool] = False  # must every suite run it?
-    naming: ClassVar[str] = "rename one"  # what to do if two studies share a name
+    naming: ClassVar[str] = "rename one"  # what to do if two ablations share a name
 
     schedule: Schedule
-    studies: list[Block] = []
-    study_protocol: Literal["few_shot", "base_to_new"] = "few_shot"
-    study_datasets: list[str] = Field([], description="datasets on which the studies are trained")
-    study_shots: list[Positive] = Field([], description="shot counts of the studies")
+    ablations: list[Block] = []
+    ablation_protocol: Literal["few_shot", "base_to_new"] = "few_shot"
+    ablation_datasets: list[str] = Field(
+        [], description="datasets on which the ablations are trained")
+    ablation_shots: list[Positive] = Field([], description="shot counts of the ablations")
 
     @property
-    def study_variants(self):
-        """The variants of the studies, as a list."""
-        return list(self.studies)
+    def ablation_variants(self):
+        """The variants of the ablations, as a list."""
+        return list(self.ablations)
 
     @property
     def named_datasets(self):
         """The datasets that the block names, `{key: names}`: each must be one of the suite's."""
-        return {"study_datasets": self.study_datasets,
+        return {"ablation_datasets": self.ablation_datasets,
                 "schedule.epochs_on": self.schedule.epochs_on}
 
 
-class NamedStudies(MethodParams):
-    """A method whose studies have names: each lists its changes to `study_protocol`'s variant."""
+class NamedAblations(MethodParams):
+    """A method whose ablations have names: each lists its changes to the main variant.
+
+    That is the main variant of `ablation_protocol`.
+    """
 
     @model_validator(mode="before")
     @classmethod
-    def _complete_studies(cls, values):
-        """Complete every study with its name and the values that it does not change."""
-        if not isinstance(values, dict) or not isinstance(values.get("studies"), dict):
+    def _complete_ablations(cls, values):
+        """Complete every ablation with its name and the values that it does not change."""
+        if not isinstance(values, dict) or not isinstance(values.get("ablations"), dict):
             return values
-        protocol = values.get("study_protocol", cls.model_fields["study_protocol"].default)
+        protocol = values.get("ablation_protocol", cls.model_fields["ablation_protocol"].default)
         main = values.get(protocol) or {}
-        studies = {name: {**main, **change, "name": name} if isinstance(change, dict) else change
-                   for name, change in values["studies"].items()}
-        return {**values, "studies": studies}
+        ablations = {name: {**main, **change, "name": name} if isinstance(change, dict) else change
+                   for name, change in values["ablations"].items()}
+        return {**values, "ablations": ablations}
 
     @property
-    def study_variants(self):
-        """The variants of the studies, as a list."""
-        return list(self.studies.values())
+    def ablation_variants(self):
+        """The variants of the ablations, as a list."""
+        return list(self.ablations.values())
 
     @property
     def base_to_new_labels(self):
-        """Names of all variants with base-to-new results: the main one, then the studies."""
+        """Names of all variants with base-to-new results: the main one, then the ablations."""
         return [variant.label for variant in self._base_to_new_variants]
 
     @property
     def _base_to_new_variants(self):
-        studies = self.study_variants if self.study_protocol == "base_to_new" else []
-        return [self.base_to_new, *studies]
+        ablations = self.ablation_variants if self.ablation_protocol == "base_to_new" else []
+        return [self.base_to_new, *ablations]

@@ -108,7 +108,7 @@ def transfer(frame, protocol):
     return figure
 
 
-def studies(frame, method, variants):
+def ablations(frame, method, variants):
     """Few-shot accuracy of a method's variants, a panel for every dataset that has them."""
     summary = over_seeds(complete_rows(frame, method, "few_shot", variants))
     datasets = sorted(summary["dataset"].unique())
@@ -128,7 +128,7 @@ def studies(frame, method, variants):
     return figure
 
 
-def base_to_new_studies(frame, method, variants):
+def base_to_new_ablations(frame, method, variants):
     """Base, new and H of a method's variants, for every dataset that has them and their mean.
 
     Error bars are the standard deviation over seeds.

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..blocks import Block, Positive, Weight
-from ..method import NamedStudies
+from ..method import NamedAblations
 
 
 class AAPEVariant(Block):
@@ -37,7 +37,7 @@ class AAPEVariant(Block):
         return self.name or self.aggregator + (f"-k{self.k}" if self.k else "")
 
 
-class AAPEParams(NamedStudies):
+class AAPEParams(NamedAblations):
     """AAPE: the main variants, their schedule, and the variants of its ablations."""
 
     title, arxiv, colour = "AAPE", "2410.23698", "#b5179e"
@@ -45,4 +45,4 @@ class AAPEParams(NamedStudies):
     few_shot: AAPEVariant = AAPEVariant()
     base_to_new: AAPEVariant = AAPEVariant()
     retrieval: AAPEVariant = AAPEVariant()
-    studies: dict[str, AAPEVariant] = {}
+    ablations: dict[str, AAPEVariant] = {}

@@ -12,4 +12,4 @@ class CoOpParams(MethodParams):
 
     few_shot: ContextParams = ContextParams()
     base_to_new: ContextParams = ContextParams(n_ctx=4, init="a photo of a")
-    studies: list[ContextParams] = []
+    ablations: list[ContextParams] = []

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..blocks import Entropy, Weight
-from ..method import NamedStudies
+from ..method import NamedAblations
 from .plot import PLOTVariant
 
 
@@ -25,11 +25,11 @@ class DuAlPTVariant(PLOTVariant):
                            "of another class")
 
 
-class DuAlPTParams(NamedStudies):
-    """DuAl-PT: the main variants, their schedule, and the variants of its studies."""
+class DuAlPTParams(NamedAblations):
+    """DuAl-PT: the main variants, their schedule, and the variants of its ablations."""
 
     title, arxiv, colour = "DuAl-PT", "2309.04158", "#0b5fa5"
 
     few_shot: DuAlPTVariant = DuAlPTVariant()
     base_to_new: DuAlPTVariant = DuAlPTVariant()
-    studies: dict[str, DuAlPTVariant] = {}
+    ablations: dict[str, DuAlPTVariant] = {}

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ..blocks import Block, Share, Weight
-from ..method import ContextParams, NamedStudies
+from ..method import ContextParams, NamedAblations
 
 
 class DualViewVariant(Block):
@@ -39,7 +39,7 @@ class DualViewVariant(Block):
                 for a in weights if a != self.ensemble_a]
 
 
-class DualViewParams(NamedStudies):
+class DualViewParams(NamedAblations):
     """The dual-view method: the main variants, their schedule, and those of its ablations."""
 
     title, arxiv, colour = "Dual-view", "2410.03189", "#e0a300"
@@ -48,14 +48,14 @@ class DualViewParams(NamedStudies):
     base_to_new: DualViewVariant = DualViewVariant()
     ensembles: list[Share] = Field(
         [0, 0.5], description="further ensemble_a with which the main variants are scored")
-    studies: dict[str, DualViewVariant] = {}
+    ablations: dict[str, DualViewVariant] = {}
 
     @property
     def base_to_new_labels(self):
-        """Names of all variants with base-to-new results: the main one, its ensembles, studies."""
-        main, *studies = super().base_to_new_labels
+        """Names of all variants with base-to-new results: main one, its ensembles, ablations."""
+        main, *ablations = super().base_to_new_labels
         ensembles = (variant.label for variant in self.base_to_new.ensembles(self.ensembles))
-        return [main, *ensembles, *studies]
+        return [main, *ensembles, *ablations]
 
     @property
     def lambda_curve(self):

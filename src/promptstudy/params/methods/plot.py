@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from ..blocks import Block, Entropy, Positive
-from ..method import ContextParams, NamedStudies
+from ..method import ContextParams, NamedAblations
 
 
 class PLOTVariant(Block):
@@ -21,8 +21,8 @@ class PLOTVariant(Block):
         return self.name or f"N{self.n_prompts}-{self.context.label}"
 
 
-class PLOTParams(NamedStudies):
-    """PLOT: the main variants, their schedule, and the variants of its studies."""
+class PLOTParams(NamedAblations):
+    """PLOT: the main variants, their schedule, and the variants of its ablations."""
 
     title, arxiv, colour = "PLOT", "2210.01253", "#58a8c9"
 
@@ -31,7 +31,7 @@ class PLOTParams(NamedStudies):
     global_on: list[str] = Field([], description="on which datasets the score of the global "
                                                  "feature is added to that of the local ones; the "
                                                  "paper's code does so on ImageNet")
-    studies: dict[str, PLOTVariant] = {}
+    ablations: dict[str, PLOTVariant] = {}
 
     @property
     def named_datasets(self):
