@@ -15,7 +15,8 @@ from tiny_project import PROJECT, dvc, environment, finish, session_members
 
 from promptstudy import code
 from promptstudy.files import PART
-from promptstudy.results import COLUMNS, KEY, METHODS, read_results
+from promptstudy.params import load_params
+from promptstudy.results import COLUMNS, KEY, read_results
 
 
 def test_every_stage_has_made_its_page_and_every_run_its_row(project):
@@ -37,12 +38,13 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
     retrieval = results.query("method == 'aape' and protocol == 'retrieval'")
     assert set(retrieval["dataset"]) == {"shapes", "figures", "pairs"}
     assert set(results.query("dataset == 'pairs'")["protocol"]) == {"retrieval"}
+    methods = load_params(project / "params.yaml").methods
     for protocol, subsets in (("cross_dataset", {"shapes", "figures"}),
                               ("domain", {"shapes", "original", "lines", "photos"})):
         rows = results[results["protocol"] == protocol]
         assert set(rows["dataset"]) == {"shapes"} and set(rows["subset"]) == subsets
         probes = {"linear_probe"} if protocol == "domain" else set()
-        assert set(rows["method"]) == set(METHODS) - {"linear_probe"} | probes
+        assert set(rows["method"]) == {"zero_shot", "ensemble", *methods} | probes
     for figure in ("cross_dataset", "domain"):
         assert (reports / "figures" / f"{figure}.png").is_file()
     assert "http" not in (reports / "index.html").read_text().replace("http://www.w3.org", "")

@@ -23,7 +23,8 @@ from promptstudy.datasets.subsets import few_shot_draw
 from promptstudy.files import load_tensors
 from promptstudy.methods.linear_probe import DEFAULT_C, fit_linear_probe
 from promptstudy.params import load_params
-from promptstudy.results import METHODS, read_results
+from promptstudy.params.methods import BLOCKS
+from promptstudy.results import BASELINES, read_results
 
 SAID = "no validation images: shown on training images"
 
@@ -37,7 +38,7 @@ def suite(own_suite):
     params = yaml.safe_load((own_suite / "params.yaml").read_text())
     params |= {"datasets": {"shapes": params["datasets"]["shapes"]}, "captioned": {}}
     params["transfer"]["domain"] = {"lines": {"shift": "sketch"}}
-    for method in METHODS.keys() & params.keys():
+    for method in BLOCKS.keys() & params.keys():
         params[method]["schedule"]["epochs"] = {1: 1, 2: 1}
         if "ablations" in params[method]:
             params[method]["ablations"] = dict(list(params[method]["ablations"].items())[:1])
@@ -87,7 +88,8 @@ def test_every_stage_and_notebook_does_without_validation_images(suite, monkeypa
     assert {value.item() for name, value in probes.items() if name.endswith("/C")} == {DEFAULT_C}
     run("notebook", "notebooks/07_evaluate.ipynb")
     results = read_results(suite / "reports" / "results.csv")
-    assert set(results["method"]) == METHODS.keys() and results["value"].notna().all()
+    assert set(results["method"]) == {*BASELINES, *params.methods}
+    assert results["value"].notna().all()
 
 
 def test_validation_images_are_shown_where_there_are_some(trained, capsys):

@@ -15,8 +15,9 @@ TRANSFER = {"cross_dataset": "mean of the others", "domain": "mean of the shifts
 # Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
 DESCRIPTIONS_ALONE = "descriptions alone"
 # How methods are called, in the order in which tables and figures show them.
-METHODS = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
-           "linear_probe": "Linear probe", **{name: block.title for name, block in BLOCKS.items()}}
+BASELINES = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
+             "linear_probe": "Linear probe"}
+METHODS = {**BASELINES, **{name: block.title for name, block in BLOCKS.items()}}
 
 
 def table(rows):
