@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from promptstudy.methods import transport
 from promptstudy.methods.transport import sinkhorn
 
 
@@ -125,6 +126,19 @@ def test_nothing_is_read_back_from_the_device():
     # tensors without values: reading one raises
     cost = torch.empty(2, 100, 9, 4, device="meta")
     assert sinkhorn(cost, 0.1, 5, column_weights=torch.empty(100, 4, device="meta")).is_meta
+
+
+@pytest.mark.parametrize("epsilon", [transport.PLAIN, 0.1, 1.0, math.inf])
+def test_without_logarithms_the_plans_are_the_same(epsilon, monkeypatch):
+    """In single precision, for the largest costs that cosine distances can have."""
+    cost, columns = 2 * problem(50, 9, 4).float(), weights(50, 4).float()
+    cost[0] = torch.tensor([0.0, 2.0]).repeat(18).view(9, 4)
+    columns[:, 3] = 0
+    columns = columns / columns.sum(-1, keepdim=True)
+    plan = sinkhorn(cost, epsilon, 50, column_weights=columns)
+    monkeypatch.setattr(transport, "_fit", transport._fit_in_logarithms)
+    torch.testing.assert_close(plan, sinkhorn(cost, epsilon, 50, column_weights=columns),
+                               rtol=1e-4, atol=1e-7)
 
 
 def test_single_precision_does_not_overflow_at_small_epsilon():

@@ -1,13 +1,17 @@
-"""Entropic optimal transport: Sinkhorn's algorithm in the log domain (Cuturi, NeurIPS 2013)."""
+"""Entropic optimal transport: Sinkhorn's algorithm (Cuturi, NeurIPS 2013)."""
 
 import torch
+
+# With costs of at most 2 and at least this entropy, exp(-cost / epsilon) is at least 1e-22: far
+# from underflow, so that logarithms, which take most of the time, can be left out.
+PLAIN = 0.04
 
 
 @torch.no_grad()
 def sinkhorn(cost, epsilon, iterations, row_weights=None, column_weights=None):
     """Return the transport plans [..., n, m] of cost matrices [..., n, m], all solved at once.
 
-    A plan minimises sum_ij P_ij (cost_ij + epsilon log P_ij) among all P >= 0 whose rows sum to
+    Costs are between 0 and 2, as cosine distances are. A plan minimises sum_ij P_ij (cost_ij + epsilon log P_ij) among all P >= 0 whose rows sum to
     `row_weights` [..., n] and columns to `column_weights` [..., m]; weights add up to 1 (None:
     uniform), and what weighs 0 takes no part. With epsilon = inf the plan is their product, the
     smaller epsilon the closer it comes to an unregularised one, in more iterations.
@@ -20,19 +24,35 @@ def sinkhorn(cost, epsilon, iterations, row_weights=None, column_weights=None):
     """
     n, m = cost.shape[-2:]
     # rows and columns first: reductions then run over long contiguous stretches of problems
-    kernel = (-cost / epsilon).movedim((-2, -1), (0, 1)).contiguous()
-    rows = _log_weights(row_weights, n, kernel)[:, None]
-    columns = _log_weights(column_weights, m, kernel)[None]
+    log_kernel = (-cost / epsilon).movedim((-2, -1), (0, 1)).contiguous()
+    rows = _weights(row_weights, n, log_kernel)[:, None]
+    columns = _weights(column_weights, m, log_kernel)[None]
+    fit = _fit if epsilon >= PLAIN else _fit_in_logarithms
+    return fit(log_kernel, rows, columns, iterations).movedim((0, 1), (-2, -1))
+
+
+def _fit(log_kernel, rows, columns, iterations):
+    """Scale rows and columns of exp(log_kernel) in turn."""
+    kernel, right = log_kernel.exp(), torch.ones_like(columns)
+    for _ in range(iterations):
+        left = rows / (kernel * right).sum(dim=1, keepdim=True)
+        right = columns / (kernel * left).sum(dim=0, keepdim=True)
+    return kernel * left * right
+
+
+def _fit_in_logarithms(kernel, rows, columns, iterations):
+    """The same, of the logarithms of all quantities, which cannot underflow."""
+    rows, columns = rows.log(), columns.log()
     right = torch.zeros_like(columns)
     for _ in range(iterations):
         left = rows - torch.logsumexp(kernel + right, dim=1, keepdim=True)
         right = columns - torch.logsumexp(kernel + left, dim=0, keepdim=True)
-    return (kernel + left + right).exp().movedim((0, 1), (-2, -1))
+    return (kernel + left + right).exp()
 
 
-def _log_weights(weights, size, kernel):
-    """Log-weights [size, ...] that broadcast over the problems of a kernel [n, m, ...]."""
+def _weights(weights, size, kernel):
+    """Weights [size, ...] that broadcast over the problems of a kernel [n, m, ...]."""
     if weights is None:
         weights = kernel.new_full((size,), 1 / size)
-    log = weights.movedim(-1, 0).log()
-    return log[(slice(None), *[None] * (kernel.ndim - 1 - log.ndim))]
+    weights = weights.movedim(-1, 0)
+    return weights[(slice(None), *[None] * (kernel.ndim - 1 - weights.ndim))]
