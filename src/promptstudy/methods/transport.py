@@ -11,10 +11,11 @@ PLAIN = 0.04
 def sinkhorn(cost, epsilon, iterations, row_weights=None, column_weights=None):
     """Return the transport plans [..., n, m] of cost matrices [..., n, m], all solved at once.
 
-    Costs are between 0 and 2, as cosine distances are. A plan minimises sum_ij P_ij (cost_ij + epsilon log P_ij) among all P >= 0 whose rows sum to
-    `row_weights` [..., n] and columns to `column_weights` [..., m]; weights add up to 1 (None:
-    uniform), and what weighs 0 takes no part. With epsilon = inf the plan is their product, the
-    smaller epsilon the closer it comes to an unregularised one, in more iterations.
+    Costs are between 0 and 2, as cosine distances are. A plan minimises
+    sum_ij P_ij (cost_ij + epsilon log P_ij) among all P >= 0 whose rows sum to `row_weights`
+    [..., n] and columns to `column_weights` [..., m]; weights add up to 1 (None: uniform), and what
+    weighs 0 takes no part. With epsilon = inf the plan is their product; the smaller epsilon, the
+    closer it comes to an unregularised one, in more iterations.
 
     The algorithm fits rows and columns in turn and ends with the columns, so that these are exact
     while rows are as near as `iterations` allow. Their number is fixed: nothing is read back from
