@@ -25,5 +25,6 @@ def run(args):
     strip.run(args)
     why = repro.reasons(params.root)
     (params.root / RAN).unlink(missing_ok=True)
-    repro.run(params.root, args.dvc_arguments)
+    if why or args.dvc_arguments:  # else DVC, which takes seconds to start, would run nothing
+        repro.run(params.root, args.dvc_arguments)
     print(repro.summary(why, repro.ran(params.root), params))
