@@ -113,6 +113,7 @@ queries: ["What does {} look like?", "Where is {} seen?"]
 PIPELINE = ("test_pipeline", "test_faults", "test_adding_a_method")  # run the tiny suite's pipeline
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
 def pytest_collection_modifyitems(items):
     """Where tests run side by side (`make test`), one worker has the pipeline, which comes first.
 
