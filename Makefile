@@ -8,7 +8,7 @@ repro: .work/installed .work/pulled
 	@python -m promptstudy repro
 
 test: .work/installed .work/pulled .work/llm/smollm2-135m-instruct.txt
-	python -m pytest -q --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # JupyterLab on trained results. AAPE's learned tensors are too large to embed, so it is trained.
 lab: .work/trained

@@ -1,6 +1,7 @@
 """A suite small enough for unit tests: drawn pictures and a random CLIP of two layers."""
 
 import json
+import os
 import shutil
 import signal
 from dataclasses import asdict
@@ -10,6 +11,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from filelock import FileLock
 from llm_server import completion
 from open_clip.model import set_model_preprocess_cfg
 from open_clip.transform import PreprocessCfg
@@ -110,19 +112,15 @@ queries: ["What does {} look like?", "Where is {} seen?"]
 """
 
 
-PIPELINE = ("test_pipeline", "test_faults", "test_adding_a_method")  # run the tiny suite's pipeline
-
-
-@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the groups
 def pytest_collection_modifyitems(items):
-    """Where tests run side by side (`make test`), one worker has the pipeline, which comes first.
+    """The longest files come first, since workers that share the tests take whole files in turn.
 
-    Otherwise each would make it for itself. The others get whole files.
+    Those that need the first one's project (see `built_project`) come last.
     """
-    items.sort(key=lambda item: item.path.stem not in PIPELINE)
-    for item in items:
-        group = "pipeline" if item.path.stem in PIPELINE else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+    order = ("test_pipeline", "test_paper_suite", "test_pocket", "test_llm_ask", "test_text")
+    last = ("test_faults", "test_adding_a_method")
+    items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order
+               else len(order) + (item.path.stem in last))
 
 
 @pytest.fixture(scope="session")
@@ -139,14 +137,30 @@ def tiny_suite(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def project(tiny_suite, tmp_path_factory):
-    """The tiny suite as a project that DVC has run once (see `make_project`); two minutes.
+def built_project(tiny_suite, tmp_path_factory):
+    """The tiny suite as a project that DVC has run once (see `make_project`), which takes minutes.
 
-    Tests may change it, and put back what they have changed.
+    Workers that share the tests share it too: the first one that needs it makes it.
     """
-    root = tmp_path_factory.mktemp("project") / "clone"
-    make_project(root, tiny_suite)
-    return root
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    made = folder / "pipeline"
+    with FileLock(folder / "pipeline.lock"):
+        if not made.exists():
+            making = folder / "making"
+            making.mkdir()  # fails if another worker has failed here
+            make_project(making / "clone", tiny_suite)
+            making.rename(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def project(built_project, tmp_path_factory):
+    """A copy of it for a file of tests, which may change it, and put back what they changed."""
+    copy = tmp_path_factory.mktemp("project") / "copy"
+    shutil.copytree(built_project, copy, symlinks=True)
+    return copy / "clone"
 
 
 @pytest.fixture
