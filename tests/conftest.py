@@ -115,12 +115,12 @@ queries: ["What does {} look like?", "Where is {} seen?"]
 def pytest_collection_modifyitems(items):
     """The longest files come first, since workers that share the tests take whole files in turn.
 
-    Those that need the first one's project (see `built_project`) come last.
+    The last two of these need what the first one makes (see `built_project`).
     """
-    order = ("test_pipeline", "test_paper_suite", "test_pocket", "test_llm_ask", "test_text")
-    last = ("test_faults", "test_adding_a_method")
+    order = ("test_pipeline", "test_paper_suite", "test_pocket", "test_llm_local", "test_llm_ask",
+             "test_text", "test_faults", "test_adding_a_method")
     items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order
-               else len(order) + (item.path.stem in last))
+               else len(order))
 
 
 @pytest.fixture(scope="session")
