@@ -68,7 +68,10 @@ class Project:
     def __init__(self, root):
         self.root, self.params = root, load_params(root / "params.yaml")
         self.seconds = repro.ran(root)
-        self.stages = sorted(yaml.safe_load((root / "dvc.lock").read_text())["stages"])
+        definition = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+        self.stages = sorted(
+            stage for stage in yaml.safe_load((root / "dvc.lock").read_text())["stages"]
+            if not definition[stage.partition("@")[0]].get("frozen"))  # which never run
         self.reference = self.results()
 
     def results(self):
