@@ -107,6 +107,8 @@ def test_a_suite_without_a_method_has_a_report_without_it(suite, absent):
     page = write_report(suite).read_text()
     assert "CoOp" in page and all(f"<td>{METHODS[name]}</td>" not in page for name in absent)
     assert ("Ablations of AAPE" in page) == ("aape" not in absent)
+    assert ("06_aape-shapes.html" in page) == ("aape" not in absent)
+    assert ("04_dualpt-shapes.html" in page) == ("dualpt" not in absent)
     for claim in claims(frame, suite)["claim"].str.replace("(CoCoOp's critique)", ""):
         assert not any(METHODS[name] in claim for name in absent), claim
 

@@ -58,12 +58,13 @@ def _fit(entries, form, methods, all_of_them):
 def check_stages(params):
     """Raise `ParamsError` if dvc.yaml trains other methods than params.yaml has blocks for."""
     path = params.root / "dvc.yaml"
-    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else None
-    if stages is None:  # a suite that DVC does not run
+    if not path.is_file():  # a suite that DVC does not run
         return
-    faults = [f"  {method}: has a stage but no block" if method in stages else
-              f"  {method}: has a block but no stage"
-              for method in BLOCKS if (method in stages) != (method in params.methods)]
+    stages, methods = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"], params.methods
+    faults = [f"  {method}: has a stage but no block" for method in BLOCKS
+              if method in stages and method not in methods]
+    faults += [f"  {method}: has a block but no stage" for method in methods
+               if method not in stages]
     if faults:
         raise ParamsError("dvc.yaml and params.yaml have different methods; run `make stages`:\n"
                           + "\n".join(faults))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from .claims.table import claims
 from .files import file_sha256, write_text
+from .params.methods import BLOCKS
 from .published.comparison import compare
 from .published.page import headline, overview, papers_page
 from .rendering import html_table, render
@@ -77,14 +78,14 @@ def write_report(params):
             "ablations": "Context length, class-specific contexts, place of the class name, "
                          f"initial words. Stage figures; {scope}.",
             "dualpt_ablations": "DuAl-PT without its alignments, with other numbers of prompts, "
-                              f"other descriptions and uniform plans. Stage figures; {scope}.",
+                                f"other descriptions and uniform plans. Stage figures; {scope}.",
             "dualview_ablations": "The dual-view method without its parts, with other weights, "
-                                "estimators, temperatures, texts and augmentations, and as an "
-                                f"ensemble of its views. Stage figures; {scope}.",
+                                  "estimators, temperatures, texts and augmentations, and as an "
+                                  f"ensemble of its views. Stage figures; {scope}.",
             "trade_off": "Accuracy on new against base classes; beside the curve stands the weight "
                          f"of mutual information. Stage figures; {scope}.",
             "aape_ablations": "AAPE with other aggregators, without its distillation or with other "
-                            f"weights of it, and with fewer prompts. Stage figures; {scope}.",
+                              f"weights of it, and with fewer prompts. Stage figures; {scope}.",
             "typicality": "Gain on zero-shot CLIP by how close an image is to the mean of its "
                           f"class's training images. Stage figures; {scope}."},
         provenance=_provenance(params))
@@ -167,9 +168,11 @@ def _markdown(frame):
 
 
 def _pages(params):
-    """The pages of the pipeline's stages, some of which may run after this one."""
+    """The pages of the suite's stages, some of which may run after this one."""
+    not_run = BLOCKS.keys() - params.methods.keys()
     return [{"file": f"{name}.html", "title": name, "summary": summary}
             for stem, (summary, per_dataset) in PAGES.items()
+            if stem.partition("_")[2] not in not_run
             for name in ([f"{stem}-{dataset}" for dataset in params.datasets]
                          if per_dataset else [stem])]
 

@@ -4,7 +4,7 @@ from ..params import load_params
 
 
 def arguments(parser):
-    """Declare what the command takes: nothing."""
+    """The command takes no arguments."""
 
 
 def run(args):
