@@ -19,7 +19,7 @@ from promptstudy.files import (
     written_whole,
 )
 
-ORIGIN = {"dataset": "cats", "views": 4, "nested": {"names": ["a", "ü"]}}
+PROVENANCE = {"dataset": "cats", "views": 4, "nested": {"names": ["a", "ü"]}}
 
 
 def tensors():
@@ -31,7 +31,7 @@ def tensors():
 @pytest.fixture
 def stored(tmp_path):
     path = tmp_path / "stored.safetensors"
-    save_tensors(path, tensors(), ORIGIN)
+    save_tensors(path, tensors(), PROVENANCE)
     return path
 
 
@@ -41,8 +41,8 @@ def same(first, second):
 
 
 def test_tensors_and_origin_come_back(stored):
-    found, origin = load_tensors(stored, {"dataset": "cats", "nested": {"names": ["a", "ü"]}})
-    assert same(found, tensors()) and origin == ORIGIN
+    found, provenance = load_tensors(stored, {"dataset": "cats", "nested": {"names": ["a", "ü"]}})
+    assert same(found, tensors()) and provenance == PROVENANCE
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
@@ -97,11 +97,11 @@ def test_every_flipped_bit_is_noticed(stored):
         damaged[position // 8] ^= 1 << position % 8
         stored.write_bytes(damaged)
         try:
-            found, origin = load_tensors(stored)
+            found, provenance = load_tensors(stored)
         except DamagedFile as error:
             assert str(stored) in str(error)
         else:  # the bit has no meaning
-            assert same(found, tensors()) and origin == ORIGIN
+            assert same(found, tensors()) and provenance == PROVENANCE
 
 
 def test_every_truncated_file_is_noticed(stored):

@@ -281,7 +281,7 @@ def test_features_of_a_dataset_for_tests_alone(tiny_suite, trees, tmp_path):
     extract(params, "imagenet_a", backbone, tmp_path)
     pack = FeaturePack.load(tmp_path / "imagenet_a.safetensors")
     assert (len(pack.train), len(pack.val), len(pack.test)) == (0, 0, 20)
-    assert pack.origin["imagenet_labels"] == [1, 4] and pack.class_names == NAMES["imagenet_a"]
+    assert pack.provenance["imagenet_labels"] == [1, 4] and pack.class_names == NAMES["imagenet_a"]
     assert pack.train.features.shape == (0, 16) and torch.isfinite(pack.test.features).all()
 
 

@@ -206,8 +206,8 @@ def test_kept_loads_what_has_the_same_origin_and_replaces_the_rest(tmp_path):
     path, compute = tmp_path / "kept.safetensors", Computation()
     assert kept(path, {"lr": 1, "seeds": [1, 2]}, compute)["x"] == 1
     assert kept(path, {"seeds": [1, 2], "lr": 1}, compute)["x"] == 1
-    for number, origin in enumerate(({"lr": 2}, {"lr": 2, "more": 1}, {"other": 2}), start=2):
-        assert kept(path, origin, compute)["x"] == number
+    for number, provenance in enumerate(({"lr": 2}, {"lr": 2, "more": 1}, {"other": 2}), start=2):
+        assert kept(path, provenance, compute)["x"] == number
     assert kept(path, {"other": 2}, compute)["x"] == compute.count == 4
 
 

@@ -16,7 +16,7 @@ from .plans import plan
 from .results import DESCRIPTIONS_ALONE
 from .scores import Scores
 from .task import per_task
-from .training import learned_by, origin
+from .training import learned_by, provenance
 
 PROBE = "val C"  # the linear probe's only variant
 
@@ -44,7 +44,7 @@ class Evaluation(Scores):
     def probes(self):
         """What the linear probes learned."""
         return load_tensors(self.params.artefact("linear_probe", self.name),
-                            linear_probe.origin(self.params, self.pack, self.backbone))[0]
+                            linear_probe.provenance(self.params, self.pack, self.backbone))[0]
 
     def learned(self, method):
         """Evaluate every classification setting; base-to-new sees new class names only here."""
@@ -123,7 +123,7 @@ class Evaluation(Scores):
     @per_task
     def tensors(self, method):
         """Return what a method's stage learned; raise `DamagedFile` for another provenance."""
-        return load_tensors(self.params.artefact(method, self.name), origin(self, method))[0]
+        return load_tensors(self.params.artefact(method, self.name), provenance(self, method))[0]
 
     def compare(self, before, after):
         """Return the `Changes` from one classifier [C, d] to another over all test images."""

@@ -70,7 +70,7 @@ def features(params, name, backbone):
     if not path.is_file():
         return pack, Report("images", _count(pack))
     stored = FeaturePack.load(path)
-    if any(stored.origin[key] != value for key, value in wanted.items()):
+    if any(stored.provenance[key] != value for key, value in wanted.items()):
         return pack, Report("images", _count(pack))
     report = _compare(pack, stored)
     if not report.agrees:
@@ -119,23 +119,23 @@ def extract(params, name, backbone, cache):
     folder = image_folder(params, name)
     digests = check_images(dataset, folder)
     listed = listing(dataset, digests) | draws
-    origin = _settings(params, name, backbone) | {
+    provenance = _settings(params, name, backbone) | {
         "backbone": backbone.name, "class_names": dataset.class_names,
         "images": images_sha256(listed)}
     if dataset.imagenet_labels:
-        origin["imagenet_labels"] = dataset.imagenet_labels
+        provenance["imagenet_labels"] = dataset.imagenet_labels
     shift = shift_of(params, name)
     if shift:
-        origin["code"] = file_sha256(shifts.__file__)
+        provenance["code"] = file_sha256(shifts.__file__)
     path, shards = cache / f"{name}.safetensors", cache / name
     try:
-        return FeaturePack.load(path, origin)
+        return FeaturePack.load(path, provenance)
     except (FileNotFoundError, DamagedFile):
         pass  # never finished, or made from something else
-    key = {"depends_on": json_sha256(origin | {"batch_size": params.features.batch_size})}
+    key = {"depends_on": json_sha256(provenance | {"batch_size": params.features.batch_size})}
     tensors = listed | _encode(dataset, folder, digests, params.features, backbone, shards, key,
                                shift)
-    pack = FeaturePack(tensors, origin)
+    pack = FeaturePack(tensors, provenance)
     pack.save(path)
     shutil.rmtree(shards)
     return pack

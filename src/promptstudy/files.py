@@ -21,8 +21,7 @@ from safetensors import SafetensorError, safe_open
 from .errors import DamagedFile, MissingFile, StorageError
 
 AGAIN = "delete it and make it again (`dvc pull --force` restores files under data/)"
-
-
+STORED = "origin"  # the provenance's key in stored tensors, as in the embedded packs
 PART = ".part-"  # begins the name of a file that is being written; process id and "-" follow
 
 
@@ -106,39 +105,40 @@ def _plain(value):
     return json.loads(json.dumps(value))
 
 
-def _seal(tensors, origin):
+def _seal(tensors, provenance):
     """Return a tensor file's only metadata entry: safetensors writes several in random order."""
-    origin = _plain(origin)
+    provenance = _plain(provenance)
     digest = hashlib.sha256(tensors_sha256(tensors).encode())
-    digest.update(json.dumps(origin, sort_keys=True).encode())
-    return {"record": json.dumps({"origin": origin, "sha256": digest.hexdigest()}, sort_keys=True)}
+    digest.update(json.dumps(provenance, sort_keys=True).encode())
+    record = {STORED: provenance, "sha256": digest.hexdigest()}
+    return {"record": json.dumps(record, sort_keys=True)}
 
 
-def stored_origin(metadata):
-    """Return the `origin` in a tensor file's metadata, unchecked; see `load_tensors`.
+def stored_provenance(metadata):
+    """Return the provenance in a tensor file's metadata, unchecked; see `load_tensors`.
 
     Raises `KeyError`, `TypeError` or `ValueError` for metadata that `save_tensors` did not write.
     """
-    return json.loads(metadata["record"])["origin"]
+    return json.loads(metadata["record"])[STORED]
 
 
-def save_tensors(path, tensors, origin):
-    """Save a dict of tensors with `origin`, a JSON-serialisable record of their provenance.
+def save_tensors(path, tensors, provenance):
+    """Save a dict of tensors with `provenance`, a JSON-serialisable record of what they come from.
 
-    The same tensors and origin give the same bytes.
+    The same tensors and provenance give the same bytes.
     """
     from safetensors.torch import save_file
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as temporary:
-        save_file(tensors, temporary, metadata=_seal(tensors, origin))
+        save_file(tensors, temporary, metadata=_seal(tensors, provenance))
 
 
 def load_tensors(path, expected=None):
-    """Return `(tensors, origin)` of a file that `save_tensors` wrote.
+    """Return `(tensors, provenance)` of a file that `save_tensors` wrote.
 
-    `expected` holds the entries of `origin` that the caller relies on.
+    `expected` holds the entries of `provenance` that the caller relies on.
     Raises `DamagedFile` naming the file and what is wrong: unreadable, a digest that does not
-    match, or the first entry of `origin` that differs from `expected`.
+    match, or the first entry of `provenance` that differs from `expected`.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -149,18 +149,18 @@ def load_tensors(path, expected=None):
     except (SafetensorError, OSError) as error:
         raise DamagedFile(f"{path} cannot be read ({error}); {AGAIN}") from None
     try:
-        origin = stored_origin(metadata)
-        intact = metadata == _seal(tensors, origin)
+        provenance = stored_provenance(metadata)
+        intact = metadata == _seal(tensors, provenance)
     except (KeyError, TypeError, ValueError):
         intact = False
     if not intact:
         raise DamagedFile(f"{path} has changed since it was written: its SHA-256 does not match; "
                           f"{AGAIN}")
     for key, value in _plain(expected or {}).items():
-        if origin.get(key) != value:
-            raise DamagedFile(f"{path} was made with {key} = {_short(origin.get(key))}, "
+        if provenance.get(key) != value:
+            raise DamagedFile(f"{path} was made with {key} = {_short(provenance.get(key))}, "
                               f"but this run has {key} = {_short(value)}; {AGAIN}")
-    return tensors, origin
+    return tensors, provenance
 
 
 def _short(value):

@@ -18,7 +18,7 @@ class Task:
     def __init__(self, params, pack, backbone, encoder, source=None):
         self.params, self.pack, self.source = params, pack, source
         self.backbone, self.encoder = backbone, encoder
-        self.name, self.logit_scale = pack.origin["dataset"], backbone.logit_scale
+        self.name, self.logit_scale = pack.provenance["dataset"], backbone.logit_scale
         self.n_base = len(base_and_new(len(pack.class_names))[0])
         self.kept = {}  # results of `per_task` functions
 
@@ -60,7 +60,7 @@ class Task:
     def source_labels(self):
         """The label of each class in the `source`, as a list."""
         return labels_in(self.source.class_names, self.name, self.class_names,
-                         self.pack.origin.get("imagenet_labels"))
+                         self.pack.provenance.get("imagenet_labels"))
 
     @property
     def template(self):

@@ -107,12 +107,12 @@ def train_plan(task, method):
     """Return what a method learned in every setting of its `plan`; train what is not trained yet.
 
     Returns the learned parameters `SETTING/PARAMETER` [R, ...] and `SETTING/losses` [steps, R].
-    They are stored as the method's artefact with their `origin`; an artefact of the same origin is
-    loaded instead. Each setting is saved as soon as it is trained: after a crash or an
-    interruption the next call continues with the others. An interruption (Ctrl-C, Jupyter's stop
-    button, SIGTERM) takes effect within one step.
+    They are stored as the method's artefact with their `provenance`; an artefact of the same
+    provenance is loaded instead. Each setting is saved as soon as it is trained: after a crash or
+    an interruption the next call continues with the others. An interruption (Ctrl-C, Jupyter's
+    stop button, SIGTERM) takes effect within one step.
     """
-    params, dataset, record = task.params, task.name, origin(task, method)
+    params, dataset, record = task.params, task.name, provenance(task, method)
     artefact = params.artefact(method, dataset)
     try:
         tensors = load_tensors(artefact, record)[0]
@@ -167,13 +167,13 @@ def _computed_by(device):
     return {"torch": torch.__version__, "device": device.type, "threads": torch.get_num_threads()}
 
 
-def origin(task, method):
+def provenance(task, method):
     """Return the provenance record of a method's learned tensors on a dataset."""
     params, pack, backbone = task.params, task.pack, task.backbone
     record = {"method": method, "code": training_sha256(method), "seeds": params.seeds,
               "shots": params.shots, "settings": getattr(params, method).model_dump(mode="json"),
               "class_names": pack.class_names,
-              **{key: pack.origin[key] for key in ("images", "views", "local_grid")},
+              **{key: pack.provenance[key] for key in ("images", "views", "local_grid")},
               "image_fingerprint": backbone.image_fingerprint,
               "text_fingerprint": backbone.text_fingerprint}
     if task.name == params.transfer.source:
@@ -215,16 +215,16 @@ def learned_by(tensors, setting):
             if name.startswith(prefix)}
 
 
-def kept(path, origin, compute):
+def kept(path, provenance, compute):
     """Return the tensors of `compute()`, cached at `path` so that a crash loses nothing.
 
-    An intact file of the same `origin` is loaded instead; any other is replaced.
+    An intact file of the same `provenance` is loaded instead; any other is replaced.
     """
     if path.exists():
         try:
-            return load_tensors(path, expected=origin)[0]
+            return load_tensors(path, expected=provenance)[0]
         except DamagedFile:
             path.unlink()
     tensors = compute()
-    save_tensors(path, tensors, origin)
+    save_tensors(path, tensors, provenance)
     return tensors

@@ -13,11 +13,11 @@ def run(args):
     from ..clip.backbone import load_backbone
     from ..datasets.packs import FeaturePack
     from ..files import save_tensors
-    from ..methods.linear_probe import fit_all, origin
+    from ..methods.linear_probe import fit_all, provenance
     params = load_params(args.params)
     name = params.dataset(args.dataset)
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
     pack = FeaturePack.load(params.artefact("features", name),
                             {"image_fingerprint": backbone.image_fingerprint})
     tensors = fit_all(params, pack, progress=f"linear probes of {name}")
-    save_tensors(params.artefact("linear_probe", name), tensors, origin(params, pack, backbone))
+    save_tensors(params.artefact("linear_probe", name), tensors, provenance(params, pack, backbone))

@@ -58,15 +58,15 @@ class PackSplit:
 class FeaturePack:
     """The features of a dataset: `train`, `val` and `test` are `PackSplit`s.
 
-    `tensors` is the stored form and `origin` records what it was made from: dataset, backbone,
+    `tensors` is the stored form and `provenance` records what it was made from: dataset, backbone,
     image_fingerprint, class_names, images (a SHA-256 over paths, labels, splits and digests),
     views and local_grid.
     """
 
-    def __init__(self, tensors, origin):
+    def __init__(self, tensors, provenance):
         self._tensors = tensors
-        self.origin = origin
-        self.class_names = origin["class_names"]
+        self.provenance = provenance
+        self.class_names = provenance["class_names"]
         self.train, self.val, self.test = (PackSplit(tensors, split) for split in SPLITS)
 
     def draw(self, shots, seed):
@@ -81,17 +81,17 @@ class FeaturePack:
             return tuple(self._tensors[f"draw.{shots}.{seed}.{split}"] for split in SPLITS[:2])
         except KeyError:
             raise DatasetError(
-                f"the features of {self.origin['dataset']} cover only the images that the suite "
-                f"drew when they were made, not with {shots} shots and seed {seed}; make them "
-                f"again (`dvc repro -f features@{self.origin['dataset']}`)") from None
+                f"the features of {self.provenance['dataset']} cover only the images that the "
+                f"suite drew when they were made, not with {shots} shots and seed {seed}; make "
+                f"them again (`dvc repro -f features@{self.provenance['dataset']}`)") from None
 
     def save(self, path):
         """Write the pack to one safetensors file, whole or not at all."""
-        save_tensors(path, self._tensors, self.origin)
+        save_tensors(path, self._tensors, self.provenance)
 
     @classmethod
     def load(cls, path, expected=None):
-        """Return the pack stored at `path`; `expected` are the entries of `origin` that must match.
+        """Return the pack stored at `path`; `expected`: what its `provenance` must hold.
 
         Raises `FileNotFoundError` or `DamagedFile` naming the entry that differs.
         """

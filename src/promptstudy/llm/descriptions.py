@@ -14,13 +14,13 @@ from .queries import read_queries, requests
 
 
 class Descriptions(NamedTuple):
-    """`texts` {class: [text, ...]} in class order, at least one each; `origin` and `problems`.
+    """`texts` {class: [text, ...]} in class order, at least one each; `provenance` and `problems`.
 
-    `origin` records their provenance, `problems` everything that was left out and why.
+    `provenance` records what they come from, `problems` everything that was left out and why.
     """
 
     texts: dict
-    origin: dict
+    provenance: dict
     problems: list = ()
 
     @property
@@ -50,7 +50,7 @@ def describe(params, name, class_names):
     texts |= {class_name: [template.format(class_name)] for class_name in alone}
     problems = [*problems, *(Problem(class_name, "no sentence: has the prompt alone")
                              for class_name in alone)]
-    return Descriptions(texts, origin(params, name, class_names), problems)
+    return Descriptions(texts, provenance(params, name, class_names), problems)
 
 
 def load_references(params, name, class_names, sources):
@@ -81,7 +81,7 @@ def behind(prompt, sentences):
     return [f"{prompt} {sentence}" for sentence in sentences]
 
 
-def origin(params, name, class_names):
+def provenance(params, name, class_names):
     """Return the provenance record of the descriptions of dataset `name`."""
     if name in params.llm.corpora:
         source = {"corpus": file_sha256(params.root / params.llm.corpora[name])}
@@ -115,7 +115,7 @@ def load_descriptions(params, name, class_names):
     path = path_of(params, name)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        loaded = Descriptions(content["texts"], content["origin"],
+        loaded = Descriptions(content["texts"], content["provenance"],
                               [Problem(*problem) for problem in content["problems"]])
         intact = loaded.sha256 == content["sha256"]
     except FileNotFoundError:
@@ -124,10 +124,10 @@ def load_descriptions(params, name, class_names):
         intact = False
     if not intact:
         raise DamagedFile(f"{path} has changed since it was written; delete it and make it again")
-    for key, value in origin(params, name, class_names).items():
-        if loaded.origin.get(key) != value:
-            raise DamagedFile(f"{path} was made with {key} = {loaded.origin.get(key)!r}, but this "
-                              f"run has {key} = {value!r}; run `dvc repro describe`")
+    for key, value in provenance(params, name, class_names).items():
+        if loaded.provenance.get(key) != value:
+            raise DamagedFile(f"{path} was made with {key} = {loaded.provenance.get(key)!r}, but "
+                              f"this run has {key} = {value!r}; run `dvc repro describe`")
     return loaded
 
 

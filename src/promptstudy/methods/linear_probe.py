@@ -75,10 +75,10 @@ def fit_all(params, pack, progress=None):
     return tensors
 
 
-def origin(params, pack, backbone):
+def provenance(params, pack, backbone):
     """Return the record of what a dataset's linear probes depend on."""
     return {"method": "linear_probe", "seeds": params.seeds, "shots": params.shots,
-            "images": pack.origin["images"], "class_names": pack.class_names,
+            "images": pack.provenance["images"], "class_names": pack.class_names,
             "image_fingerprint": backbone.image_fingerprint}
 
 
