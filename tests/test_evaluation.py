@@ -224,7 +224,7 @@ def test_dualview_trains_on_base_classes_without_the_others_images_and_names(tra
     images = SimpleNamespace(features=features, views=views, labels=pack.train.labels)
     monkeypatch.setattr(pack, "train", images)
     task = Task(params, pack, trained.backbone, trained.encoder)
-    task.kept["sentences",] = {name: [name] for name in pack.class_names}
+    task.cached["sentences",] = {name: [name] for name in pack.class_names}
     for setting in settings:
         draws, _ = training_draws(params, pack, setting)
         method = dualview.build(task, setting, names, draws)

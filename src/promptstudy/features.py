@@ -106,7 +106,7 @@ def extract(params, name, backbone, cache):
     Of a large dataset's training images only those are used that the suite draws (see
     `drawn_only`). Every image is checked first. Images are then encoded in batches and stored
     below `cache` in shards: after an interruption the next call goes on at the next shard and gives
-    the same pack to the last bit. The finished pack is kept as `cache/<name>.safetensors`, the
+    the same pack to the last bit. The finished pack is cached as `cache/<name>.safetensors`, the
     shards are removed, and later calls return it while images, image tower and settings are the
     same. View v of a training image depends on its content and v alone. Another
     `features.batch_size` gives the same features up to rounding, a GPU up to bfloat16's. Raises

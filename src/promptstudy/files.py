@@ -163,6 +163,19 @@ def load_tensors(path, expected=None):
     return tensors, provenance
 
 
+def cached(path, provenance, compute):
+    """Return the tensors of `compute()`, cached at `path` so that a crash loses nothing.
+
+    An intact file of the same `provenance` is loaded instead; any other is replaced.
+    """
+    try:
+        return load_tensors(path, expected=provenance)[0]
+    except (MissingFile, DamagedFile):
+        tensors = compute()
+        save_tensors(path, tensors, provenance)
+        return tensors
+
+
 def _short(value):
     """Return a value for a message, shortened if it is long."""
     return textwrap.shorten(repr(value), 80, placeholder=" ...")

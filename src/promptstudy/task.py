@@ -20,7 +20,7 @@ class Task:
         self.backbone, self.encoder = backbone, encoder
         self.name, self.logit_scale = pack.provenance["dataset"], backbone.logit_scale
         self.n_base = len(base_and_new(len(pack.class_names))[0])
-        self.kept = {}  # results of `per_task` functions
+        self.cached = {}  # results of `per_task` functions
 
     @classmethod
     def load(cls, params, name):
@@ -83,7 +83,7 @@ def per_task(function):
     @functools.wraps(function)
     def once(task, *arguments):
         key = (function.__qualname__, *arguments)
-        if key not in task.kept:
-            task.kept[key] = function(task, *arguments)
-        return task.kept[key]
+        if key not in task.cached:
+            task.cached[key] = function(task, *arguments)
+        return task.cached[key]
     return once

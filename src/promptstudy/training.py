@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from .code import training_sha256
 from .errors import DamagedFile, DivergedError, MissingFile
-from .files import json_sha256, load_tensors, save_tensors
+from .files import cached, json_sha256, load_tensors, save_tensors
 from .methods import table
 from .plans import count_epochs, count_steps, plan, schedule_of, training_draws
 
@@ -144,8 +144,8 @@ def train_plan(task, method):
             learned = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
             return {**learned, "losses": losses}
 
-        kept_at = folder / f"{setting.key.replace('/', '_')}.safetensors"
-        learned = kept(kept_at, {**record, "setting": setting.key}, compute)
+        path = folder / f"{setting.key.replace('/', '_')}.safetensors"
+        learned = cached(path, {**record, "setting": setting.key}, compute)
         progress.update(steps[number] * before)
         return learned
 
@@ -213,18 +213,3 @@ def learned_by(tensors, setting):
     prefix = f"{setting.key}/"
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()
             if name.startswith(prefix)}
-
-
-def kept(path, provenance, compute):
-    """Return the tensors of `compute()`, cached at `path` so that a crash loses nothing.
-
-    An intact file of the same `provenance` is loaded instead; any other is replaced.
-    """
-    if path.exists():
-        try:
-            return load_tensors(path, expected=provenance)[0]
-        except DamagedFile:
-            path.unlink()
-    tensors = compute()
-    save_tensors(path, tensors, provenance)
-    return tensors
