@@ -83,12 +83,12 @@ class Scores(Task):
         """
         for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
                                  ("base_to_new", "new")):
-            for method, variant, predicted in self.by_hand(subset, methods):
+            for method, variant, predicted in self.hand_crafted_predictions(subset, methods):
                 self.add(protocol, method, variant, 0, 0, subset, predicted)
                 if (method, subset) == ("zero_shot", "all"):
                     self.add_quarters(method, variant, 0, 0, predicted)
 
-    def by_hand(self, subset="all", methods=("zero_shot", "ensemble")):
+    def hand_crafted_predictions(self, subset="all", methods=("zero_shot", "ensemble")):
         """Yield method, variant and the predicted classes [n] of each hand-crafted classifier."""
         own = self.template
         kinds = {"zero_shot": ("own template", [own]),

@@ -59,7 +59,7 @@ def _originals(source, packs):
 
 
 def _hand_crafted(source, protocol, target, parts):
-    for method, variant, predicted in target.by_hand():
+    for method, variant, predicted in target.hand_crafted_predictions():
         source.add_elsewhere(protocol, method, variant, 0, 0, target, predicted, parts)
 
 

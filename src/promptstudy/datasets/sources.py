@@ -18,8 +18,8 @@ class Piece(NamedTuple):
 
     `makes` is the file or folder that it adds to the dataset's folder. The contents of an archive's
     folder `inside` go to the dataset's folder; `inner` is an archive in the archive. A piece
-    `by_hand` has no open address or no known checksum. `raw` annotations are not needed if CoOp's
-    split file is present.
+    `by_hand` is downloaded by hand: it has no open address or no known checksum. `raw` annotations
+    are not needed if CoOp's split file is present.
     """
 
     makes: str
