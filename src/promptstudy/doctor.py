@@ -57,7 +57,7 @@ def diagnose(params, name):
     return Finding(name, "present", "; ".join(notes), todo)
 
 
-def table(findings):
+def overview(findings):
     """Return the findings as one table of text."""
     width = max(len(finding.name) for finding in findings)
     lines = [f"{'dataset':{width}}  state    found"]

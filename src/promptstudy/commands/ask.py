@@ -30,9 +30,9 @@ def run(args):
     faults = []
     for name in args.datasets or params.datasets:
         names = class_names(params, params.dataset(name))
-        plan = asking.plan(params, name, names)
-        print(f"{name}: {len(plan.todo)} of {plan.n_requests} requests to send, "
-              f"about ${plan.most_usd:.2f} at most")
+        estimate = asking.estimate(params, name, names)
+        print(f"{name}: {len(estimate.todo)} of {estimate.n_requests} requests to send, "
+              f"about ${estimate.most_usd:.2f} at most")
         if args.dry_run:
             continue
         try:

@@ -12,11 +12,11 @@ def arguments(parser):
 
 def run(args):
     """Print the table; raise `UserError` if a dataset cannot be used."""
-    from ..doctor import diagnose, table
+    from ..doctor import diagnose, overview
     params = load_params(args.params)
     names = args.datasets or params.every_dataset
     findings = [diagnose(params, params.any_dataset(name)) for name in names]
-    print(table(findings))
+    print(overview(findings))
     unusable = sum(finding.state != "present" for finding in findings)
     if unusable:
         raise UserError(f"{unusable} of {len(findings)} datasets cannot be used")

@@ -29,7 +29,7 @@ from .queries import requests
 backoff = wait_random_exponential(multiplier=0.5, min=0.2, max=30)
 
 
-class Plan(NamedTuple):
+class Estimate(NamedTuple):
     """What asking about a dataset would send."""
 
     n_requests: int
@@ -47,8 +47,8 @@ class Outcome(NamedTuple):
     usd: float
 
 
-def plan(params, name, class_names):
-    """Return the `Plan` of dataset `name`; nothing is sent."""
+def estimate(params, name, class_names):
+    """Return the `Estimate` for dataset `name`; nothing is sent."""
     wanted = requests(params, name, class_names)
     answered = {reply.key for reply in read_log(log_path(params, name)) if _is_good(reply.body)}
     todo = [request for request in wanted if request.key not in answered]
@@ -56,7 +56,7 @@ def plan(params, name, class_names):
     prompts = sum(len(str(request.body["messages"])) / 4 for request in todo)
     most = Usage(prompt_tokens=round(prompts),
                  completion_tokens=len(todo) * (params.llm.max_tokens or 0))
-    return Plan(len(wanted), todo, cost(params, most))
+    return Estimate(len(wanted), todo, cost(params, most))
 
 
 def ask(params, name, class_names):
@@ -72,7 +72,8 @@ def ask(params, name, class_names):
     lock.parent.mkdir(exist_ok=True)
     try:
         with FileLock(lock, timeout=0), ReplyLog(log_path(params, name)) as log:
-            return asyncio.run(_Run(params, log).send(plan(params, name, class_names).todo, name))
+            todo = estimate(params, name, class_names).todo  # others have written until now
+            return asyncio.run(_Run(params, log).send(todo, name))
     except Timeout:
         raise AskError(f"another process is asking about {name}; wait for it to end") from None
 
