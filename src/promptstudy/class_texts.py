@@ -1,6 +1,6 @@
 """Texts about the classes of a Task, as text and as features of the text tower."""
 
-from .clip.descriptions import encode_descriptions, hand_crafted_texts, shuffled
+from .clip.text_features import encode_descriptions, hand_crafted_texts, shuffled
 from .llm.descriptions import load_descriptions
 from .task import per_task
 

@@ -6,7 +6,7 @@ import torch
 
 from .changes import Changes
 from .class_texts import descriptions
-from .clip.descriptions import encode_descriptions
+from .clip.text_features import encode_descriptions
 from .files import load_tensors
 from .methods import linear_probe, table
 from .methods.reference_prompts import reference_features, references

@@ -7,7 +7,7 @@ import functools
 
 from torch.nn import functional as F
 
-from .clip.descriptions import ensemble_templates
+from .clip.text_features import ensemble_templates
 from .metrics import quarters, top1, typicality
 from .task import Task
 

@@ -3,8 +3,8 @@
 import functools
 
 from .clip.backbone import load_backbone
-from .clip.descriptions import filled
 from .clip.text import TextEncoder
+from .clip.text_features import filled
 from .datasets.packs import FeaturePack, own_labels
 from .datasets.subsets import base_and_new, labels_in
 

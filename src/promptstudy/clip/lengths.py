@@ -29,7 +29,7 @@ def check_lengths(params, name, class_names):
 def _check_exactly(params, name, class_names, prompts, length):
     import open_clip
 
-    from .descriptions import ensemble_templates
+    from .text_features import ensemble_templates
     source = params.backbone.name
     if source.startswith(LOCAL):
         source = f"{LOCAL}{params.root / source.removeprefix(LOCAL)}"

@@ -1,4 +1,4 @@
-"""Class descriptions as features of the text tower."""
+"""Texts about classes, hand-crafted or descriptions, as features of the text tower."""
 
 from typing import NamedTuple
 
