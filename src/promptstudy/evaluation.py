@@ -68,14 +68,21 @@ class Evaluation(Scores):
         """
         texts, labels = self.captions
         self.add_recalls("zero_shot", "image feature", 0, [0], self.features[None], texts, labels)
-        for setting in plan(self.params, "aape", self.name) if self.params.aape else ():
-            if setting.protocol == "retrieval":
-                retriever = self.trained("aape", setting)
-                images = self.features.expand(len(self.params.seeds), -1, -1)
-                with torch.no_grad():
-                    images = retriever.image_features(images)
-                self.add_recalls("aape", setting.variant.label, setting.shots, self.params.seeds,
-                                 images, texts, labels)
+        settings = [(method, setting) for method in self.retrievers
+                    for setting in plan(self.params, method, self.name)
+                    if setting.protocol == "retrieval"]
+        for method, setting in settings:
+            images = self.features.expand(len(self.params.seeds), -1, -1)
+            with torch.no_grad():
+                images = self.trained(method, setting).image_features(images)
+            self.add_recalls(method, setting.variant.label, setting.shots, self.params.seeds,
+                             images, texts, labels)
+
+    @property
+    def retrievers(self):
+        """The blocks of the methods that learn retrieval, {name: block}."""
+        return {name: block for name, block in self.params.methods.items()
+                if hasattr(block, "retrieval")}
 
     def add_recalls(self, method, variant, shots, seeds, images, texts, labels):
         """Add a row for every seed, direction and rank: images [R, N, d], texts [M, d], labels."""
@@ -93,9 +100,8 @@ class Evaluation(Scores):
             of_images = references(self, "llm")
             features, weights = encode_descriptions(self.encoder, of_images, self.pack.test.paths)
         else:
-            block = self.params.aape
-            features, weights = reference_features(self, block.retrieval.reference if block
-                                                   else "llm")
+            sources = [block.retrieval.reference for block in self.retrievers.values()]
+            features, weights = reference_features(self, (sources or ["llm"])[0])
         return features[weights > 0], (weights > 0).nonzero()[:, 0]
 
     def class_descriptions(self):

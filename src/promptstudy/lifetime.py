@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-import yaml
 
+from .dvcyaml import read_stages
 from .errors import StageError
 from .files import file_sha256
 
@@ -81,9 +81,7 @@ def stage_of_dvc():
 
 def _code(root, name):
     """The SHA-256 of every code file and notebook that dvc.yaml names for a stage, by path."""
-    stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]
-    stage = stages[name.partition("@")[0]]
-    named = [root / path for path in stage.get("do", stage)["deps"]
+    named = [root / path for path in read_stages(root)[name.partition("@")[0]]["deps"]
              if path.startswith(("src/", "notebooks/"))]
     files = [path for place in named
              for path in ([place] if place.is_file() else sorted(place.rglob("*.*")))]

@@ -2,9 +2,8 @@
 
 import shlex
 
-import yaml
-
 from . import code
+from .dvcyaml import read_stages
 from .errors import ParamsError
 from .params.methods import BLOCKS
 
@@ -57,10 +56,10 @@ def _fit(entries, form, methods, all_of_them):
 
 def check_stages(params):
     """Raise `ParamsError` if dvc.yaml trains other methods than params.yaml has blocks for."""
-    path = params.root / "dvc.yaml"
-    if not path.is_file():  # a suite that DVC does not run
+    try:
+        stages, methods = read_stages(params.root), params.methods
+    except FileNotFoundError:  # a suite that DVC does not run
         return
-    stages, methods = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"], params.methods
     faults = [f"  {method}: has a stage but no block" for method in BLOCKS
               if method in stages and method not in methods]
     faults += [f"  {method}: has a block but no stage" for method in methods

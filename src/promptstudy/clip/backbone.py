@@ -7,12 +7,12 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import open_clip
 import torch
 
 from ..errors import BackboneError, DamagedFile, MissingFile
 from ..files import file_sha256, tensors_sha256, write_text
 from .catalogue import LOCAL, check_name, other_activation, wrong_activation
+from .openclip import open_clip, prepare_for
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
     else:
         check_name(name, pretrained)
         source, label = name, name if pretrained is None else f"{name}/{pretrained}"
+    prepare_for(name, Path(root))
     with warnings.catch_warnings():
         # open_clip only warns here, but the wrong activation costs several points of accuracy.
         warnings.filterwarnings("error", message="QuickGELU mismatch")

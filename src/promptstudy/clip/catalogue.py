@@ -139,12 +139,20 @@ def _pretrained():
         package = types.ModuleType(alias)
         package.__path__ = [str(_folder())]
         sys.modules[alias] = package
-    needless = "safetensors.torch"
-    if needless in sys.modules or f"{alias}.pretrained" in sys.modules:
-        return importlib.import_module(f"{alias}.pretrained")
+    return imported_without("safetensors.torch", f"{alias}.pretrained")
+
+
+def imported_without(needless, module):
+    """Return an imported module that, if it is imported only now, does not import `needless`.
+
+    Both are dotted names. To the module it is as if `needless` were not installed. Afterwards
+    anything can import that as usual.
+    """
+    if needless in sys.modules or module in sys.modules:
+        return importlib.import_module(module)
     sys.modules[needless] = None  # tells Python that it cannot be imported
     try:
-        return importlib.import_module(f"{alias}.pretrained")
+        return importlib.import_module(module)
     finally:
         del sys.modules[needless]
 

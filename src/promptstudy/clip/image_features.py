@@ -2,16 +2,13 @@
 
 import functools
 
-import open_clip
 import torch
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
 from torch.nn import functional as F
 from torchvision.transforms import Compose, InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
 from ..errors import UnsupportedTower
+from .openclip import open_clip
 
 
 @torch.no_grad()
@@ -26,8 +23,9 @@ def encode_images(model, images):
     Raises `NotImplementedError` naming the tower if this is not defined for it.
     """
     tower = model.visual
-    for kind, encode in ((VisionTransformer, _vision_transformer), (ModifiedResNet, _resnet),
-                         (TimmModel, _timm)):
+    for kind, encode in ((open_clip.transformer.VisionTransformer, _vision_transformer),
+                         (open_clip.modified_resnet.ModifiedResNet, _resnet),
+                         (open_clip.timm_model.TimmModel, _timm)):
         if isinstance(tower, kind):
             return encode(tower, images)
     raise UnsupportedTower(f"no local features for the image tower {type(tower).__name__}; "

@@ -27,8 +27,7 @@ def check_lengths(params, name, class_names):
 
 
 def _check_exactly(params, name, class_names, prompts, length):
-    import open_clip
-
+    from .openclip import open_clip
     from .text_features import ensemble_templates
     source = params.backbone.name
     if source.startswith(LOCAL):

@@ -21,13 +21,13 @@ same up to rounding.
 import functools
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from ..errors import PromptError, UnsupportedTower
+from .openclip import open_clip
 
 # Below this many tokens of padding another chunk does not pay: few classes run in one piece.
 PADDING = 100
@@ -190,7 +190,8 @@ def _check_causal(tower):
         reason = "it appends a class token after the text"
     elif getattr(tower, "text_pool_type", getattr(tower, "pool_type", None)) != "argmax":
         reason = "its feature is not taken at the EOT token (pool_type 'argmax')"
-    elif any(type(block) is not ResidualAttentionBlock for block in tower.transformer.resblocks):
+    elif any(type(block) is not open_clip.transformer.ResidualAttentionBlock
+             for block in tower.transformer.resblocks):
         reason = "its blocks are not open_clip's ResidualAttentionBlock"
     if reason:
         raise UnsupportedTower(f"this text tower cannot be used for prompt learning: {reason}")

@@ -12,8 +12,12 @@ def arguments(parser):
 
 def run(args):
     """Print what is not available yet; raise a `UserError` that lists every fault."""
+    check_suite(load_params(args.params))
+
+
+def check_suite(params):
+    """Do what the command does, for params that have been loaded."""
     from ..checks import check
-    params = load_params(args.params)
     for note in check(params):
         print(f"note: {note}")
     schema = json.dumps(Params.model_json_schema(), indent=2) + "\n"

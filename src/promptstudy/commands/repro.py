@@ -17,12 +17,13 @@ def run(args):
     """Raise `UserError` if a stage fails."""
     from .. import repro
     from ..lifetime import RAN
-    from . import check, strip
+    from .check import check_suite
+    from .strip import strip_notebooks
     params = load_params(args.params)
-    check.run(args)
+    check_suite(params)
     for path in repro.sweep(params.root):
         print(f"removed {path}, damaged or left behind by a killed run")
-    strip.run(args)
+    strip_notebooks(params)
     why = repro.reasons(params.root)
     (params.root / RAN).unlink(missing_ok=True)
     if why or args.dvc_arguments:  # else DVC, which takes seconds to start, would run nothing

@@ -9,6 +9,11 @@ def arguments(parser):
 
 def run(args):
     """Say which notebooks this has changed."""
+    strip_notebooks(load_params(args.params))
+
+
+def strip_notebooks(params):
+    """Do what the command does, for params that have been loaded."""
     from ..lab import strip_outputs
-    for path in strip_outputs(load_params(args.params).root / "notebooks"):
+    for path in strip_outputs(params.root / "notebooks"):
         print(f"stripped the outputs of {path.name}; its code and text are unchanged")

@@ -4,9 +4,11 @@ Each function takes the dataset's folder and returns `{"train": [Item, ...], "va
 ...}`. Raises `DatasetError` naming the file, and in it the line, class or key that is wrong.
 """
 
+import ast
+import importlib.util
 import io
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -58,11 +60,18 @@ def stanford_cars(folder):
 
 def oxford_flowers(folder):
     """A MATLAB file of labels in the order of the images; class names come from torchvision."""
-    from torchvision.datasets import Flowers102  # imports torch, which no other list needs
     path = folder / "imagelabels.mat"
-    names = [name.rstrip("?") for name in Flowers102.classes]  # CoOp has no ? after a dahlia
+    names = [name.rstrip("?") for name in _flower_names()]  # CoOp has no ? after a dahlia
     return divide([Item(f"image_{number:05d}.jpg", int(label) - 1, _named(names, int(label), path))
                    for number, label in enumerate(_mat(path, "labels"), start=1)], path)
+
+
+def _flower_names():
+    """The list `classes` in torchvision's source: importing it takes seconds, for all of torch."""
+    package = Path(importlib.util.find_spec("torchvision").origin).parent
+    tree = ast.parse((package / "datasets" / "flowers102.py").read_text(encoding="utf-8"))
+    return next(ast.literal_eval(node.value) for node in ast.walk(tree)
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "classes")
 
 
 def fgvc_aircraft(folder):

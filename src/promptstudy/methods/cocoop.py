@@ -21,7 +21,7 @@ class CoCoOp(CoOp):
     With f the normalised feature of an image x, h the meta-network, v_m the context vectors and c_i
     the name of class i, the prompt of a class depends on the image:
         pi = h(f),  v_m(x) = v_m + pi,  t_i(x) = [v_1(x), ..., v_M(x), c_i],
-    and, with g the text encoder, which runs once for every pair of image and class (equation 3),
+    and, with g the text encoder, which runs once for every pair of image and class,
         p(y = i | x) = exp(cos(f, g(t_i(x))) / tau) / sum_j exp(cos(f, g(t_j(x))) / tau).
 
     variant: `ContextParams`. `contexts` are the starting point, as CoOp's; the meta-networks

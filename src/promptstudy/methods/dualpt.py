@@ -119,7 +119,4 @@ def build(task, setting, class_names, draws):
                   descriptions=of_classes)
 
 
-def restore(task, setting, learned, subset="all", onto=None):
-    """Return the learned prompts around the class names of a subset of `onto`, or of the task."""
-    return DuAlPT(task.encoder, (onto or task).names_of(subset), setting.variant, task.logit_scale,
-                  contexts=learned["contexts"])
+restore = DuAlPT.restore

@@ -100,6 +100,15 @@ class PLOT(nn.Module):
             for part, of_part in zip(features.split(CHUNK), local.split(CHUNK), strict=True)],
             dim=1)
 
+    @classmethod
+    def restore(cls, task, setting, learned, subset="all", onto=None, **given):
+        """Return the learned prompts around the class names of a subset of `onto`, or of the task.
+
+        given: further arguments of the class.
+        """
+        return cls(task.encoder, (onto or task).names_of(subset), setting.variant,
+                   task.logit_scale, contexts=learned["contexts"], **given)
+
 
 def texts(task):
     """Return None: PLOT reads nothing but the class names."""
@@ -113,12 +122,11 @@ def build(task, setting, class_names, draws):
 
 
 def restore(task, setting, learned, subset="all", onto=None):
-    """Return the learned prompts around the class names of a subset of `onto`, or of the task.
+    """Return the learned prompts (see `PLOT.restore`).
 
-    Elsewhere too they predict by the scores that they were trained with.
+    On other datasets, too, they predict by the scores that they were trained with.
     """
-    return PLOT(task.encoder, (onto or task).names_of(subset), setting.variant, task.logit_scale,
-                contexts=learned["contexts"], with_global=_with_global(task))
+    return PLOT.restore(task, setting, learned, subset, onto, with_global=_with_global(task))
 
 
 def _with_global(task):
