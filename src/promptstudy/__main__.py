@@ -16,7 +16,7 @@ from .lifetime import end_with_dvc, stage_of_dvc
 # help and `check` answer at once.
 
 
-def main():
+def main() -> None:
     """Parse the command line and run one command; errors that users can fix end in one message."""
     end_with_dvc()
     called = "promptstudy" if Path(sys.argv[0]).stem == "promptstudy" else "python -m promptstudy"

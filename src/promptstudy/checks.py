@@ -7,10 +7,11 @@ from safetensors import SafetensorError, safe_open
 from .clip.catalogue import check_backbone
 from .clip.lengths import check_lengths
 from .files import stored_provenance
+from .params import Params
 from .pipeline import check_stages
 
 
-def check(params):
+def check(params: Params) -> list[str]:
     """Return notes, a list of sentences, on what is not available yet or is left out.
 
     Raises a `UserError` for the first thing that cannot be used: the stages, the backbone, a

@@ -5,6 +5,7 @@ import shutil
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch.nn import functional as F
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .batches import Crops, chunks, encode_batch, next_batch, on_gpu
-from .clip.backbone import load_backbone
+from .clip.backbone import Backbone, load_backbone
 from .clip.image_features import tower_input
 from .datasets import shifts
 from .datasets.captions import load_captioned
@@ -23,6 +24,7 @@ from .datasets.root import pack_path
 from .datasets.splits import SPLITS, image_folder, load_dataset, shift_of
 from .errors import BackboneError, DamagedFile, DatasetError
 from .files import file_sha256, json_sha256, load_tensors, save_tensors
+from .params import Params
 
 # 1 - cosine between features of the same images computed on two machines; other versions of image
 # libraries decode and resize to slightly other pixels
@@ -41,14 +43,14 @@ class Report:
     largest_error: float | None = None  # 1 - cosine of global features, over the common images
 
     @property
-    def agrees(self):
+    def agrees(self) -> bool | None:
         """Whether images and features agree with the stored pack; None if there is none to."""
         if not self.compared:
             return None
         return not self.differing_images and self.largest_error <= TOLERANCE
 
 
-def features(params, name, backbone):
+def features(params: Params, name: str, backbone: Backbone) -> tuple[FeaturePack, Report]:
     """Return `(pack, report)` of dataset `name` for a `Backbone`.
 
     Without `data_root` the pack is read from `data/packs/<name>.safetensors` and must have been
@@ -82,7 +84,7 @@ def features(params, name, backbone):
     return pack, report
 
 
-def build_packs(params, names):
+def build_packs(params: Params, names: list[str]) -> list[Path]:
     """Extract the packs of datasets `names` and write them to `data/packs`; return their paths."""
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
     paths = []
@@ -93,14 +95,14 @@ def build_packs(params, names):
     return paths
 
 
-def class_names(params, name):
+def class_names(params: Params, name: str) -> list[str]:
     """Return the class names of dataset `name` in label order, from its images or its pack."""
     if params.data_root is not None:
         return load_dataset(params, name).class_names
     return FeaturePack.load(pack_path(params, name)).class_names
 
 
-def extract(params, name, backbone, cache):
+def extract(params: Params, name: str, backbone: Backbone, cache: Path) -> FeaturePack:
     """Return the `FeaturePack` of dataset `name`, computed from its images.
 
     Of a large dataset's training images only those are used that the suite draws (see

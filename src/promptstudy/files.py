@@ -6,6 +6,8 @@ its provenance and a SHA-256 over tensors and provenance, which is checked on re
 Importing torch takes two seconds, so commands without tensors do not import it.
 """
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import json
@@ -13,12 +15,17 @@ import os
 import shutil
 import tempfile
 import textwrap
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from .errors import DamagedFile, MissingFile, StorageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AGAIN = "delete it and make it again (`dvc pull --force` restores files under data/)"
 STORED = "origin"  # the provenance's key in stored tensors, as in the embedded packs
@@ -26,7 +33,7 @@ PART = ".part-"  # begins the name of a file that is being written; process id a
 
 
 @contextmanager
-def written_whole(path):
+def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` once the block has succeeded.
 
     An interrupted block leaves an earlier file at `path` untouched. Raises `StorageError` naming
@@ -72,24 +79,24 @@ def _written_whole(path):
         raise
 
 
-def write_text(path, text):
+def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` atomically (see `written_whole`)."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def file_sha256(path):
+def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def json_sha256(value):
+def json_sha256(value: Any) -> str:
     """Return the SHA-256 of a JSON-serialisable value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def tensors_sha256(tensors):
+def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     """Return the SHA-256 over names, types, shapes and values of a dict of tensors."""
     import torch
     digest = hashlib.sha256()
@@ -114,7 +121,7 @@ def _seal(tensors, provenance):
     return {"record": json.dumps(record, sort_keys=True)}
 
 
-def stored_provenance(metadata):
+def stored_provenance(metadata: dict[str, str]) -> dict[str, Any]:
     """Return the provenance in a tensor file's metadata, unchecked; see `load_tensors`.
 
     Raises `KeyError`, `TypeError` or `ValueError` for metadata that `save_tensors` did not write.
@@ -122,7 +129,7 @@ def stored_provenance(metadata):
     return json.loads(metadata["record"])[STORED]
 
 
-def save_tensors(path, tensors, provenance):
+def save_tensors(path: Path, tensors: dict[str, Tensor], provenance: dict[str, Any]) -> None:
     """Save a dict of tensors with `provenance`, a JSON-serialisable record of what they come from.
 
     The same tensors and provenance give the same bytes.
@@ -133,7 +140,8 @@ def save_tensors(path, tensors, provenance):
         save_file(tensors, temporary, metadata=_seal(tensors, provenance))
 
 
-def load_tensors(path, expected=None):
+def load_tensors(path: str | Path, expected: dict[str, Any] | None = None,
+                 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return `(tensors, provenance)` of a file that `save_tensors` wrote.
 
     `expected` holds the entries of `provenance` that the caller relies on.
@@ -163,7 +171,8 @@ def load_tensors(path, expected=None):
     return tensors, provenance
 
 
-def cached(path, provenance, compute):
+def cached(path: Path, provenance: dict[str, Any],
+           compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """Return the tensors of `compute()`, cached at `path` so that a crash loses nothing.
 
     An intact file of the same `provenance` is loaded instead; any other is replaced.

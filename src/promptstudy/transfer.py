@@ -5,6 +5,7 @@ names, or on shifted images of the same classes. Rows have the source as `datase
 images as `subset`, including the source's own.
 """
 
+from .datasets.packs import FeaturePack
 from .datasets.splits import shift_of
 from .evaluation import PROBE, Evaluation
 from .methods import linear_probe, table
@@ -12,7 +13,7 @@ from .params import ORIGINAL, Setting
 from .plans import transferred
 
 
-def cross_dataset(source, targets):
+def cross_dataset(source: Evaluation, targets: dict[str, Evaluation]) -> None:
     """Add the rows of `cross_dataset` to those of the `Evaluation` of the source.
 
     targets: {name: Evaluation} of all datasets, each of which has its own hand-crafted prompt.
@@ -24,7 +25,7 @@ def cross_dataset(source, targets):
             _learned(source, "cross_dataset", method, setting, target, {name: slice(None)})
 
 
-def domain(source, packs):
+def domain(source: Evaluation, packs: dict[str, FeaturePack]) -> None:
     """Add the rows of `domain` to those of the `Evaluation` of the source.
 
     packs: {name: FeaturePack} of the shifted versions; if one lacks some of the source's classes,

@@ -6,13 +6,14 @@ Everything else in this process can import it as usual.
 """
 
 import importlib
+from pathlib import Path
 
 from .catalogue import imported_without, model_config
 
 open_clip = imported_without("transformers", "open_clip")
 
 
-def prepare_for(name, root):
+def prepare_for(name: str, root: Path) -> None:
     """Give open_clip transformers if the text tower of the model `name` is Hugging Face's."""
     from_hugging_face = "hf_model_name" in model_config(name, root).get("text_cfg", {})
     if from_hugging_face and open_clip.hf_model.transformers is None:

@@ -1,9 +1,13 @@
 """Positions of context vectors and class names in a prompt (CoOp, section 3.2)."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import PromptError
+from ..params import ContextParams
+from .text import TextEncoder
 
 
 class PromptLayout(nn.Module):
@@ -18,7 +22,8 @@ class PromptLayout(nn.Module):
     `(prefix [R, P, D], suffix [R, C, S, D], end [C])`, the arguments of `TextEncoder.forward`.
     """
 
-    def __init__(self, encoder, class_names, context):
+    def __init__(self, encoder: TextEncoder, class_names: list[str],
+                 context: ContextParams) -> None:
         super().__init__()
         self.class_names = list(class_names)
         self.n_ctx = context.n_ctx
@@ -41,7 +46,7 @@ class PromptLayout(nn.Module):
             self.register_buffer("start", encoder.token_embedding(start))
             self.register_buffer("words", encoder.token_embedding(tokens.to(encoder.device)))
 
-    def check(self, contexts):
+    def check(self, contexts: Tensor) -> None:
         """Raise `ValueError` for contexts [..., M, D] or [..., C, M, D] that do not fit."""
         classes, n_ctx = contexts.shape[-3:-1]
         if self.class_specific and classes != len(self.class_names):
@@ -60,7 +65,7 @@ class PromptLayout(nn.Module):
         row += context[before:]
         return row + [(token, -1) for token in (*sentence[name_length:], encoder.end_token)]
 
-    def forward(self, contexts):
+    def forward(self, contexts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         runs, classes = len(contexts), len(self.slots)
         start = self.start.expand(runs, -1, -1)
         prefix = start if not self.n_shared else torch.cat(
@@ -75,7 +80,8 @@ class PromptLayout(nn.Module):
         return prefix, suffix, self.end
 
 
-def initial_contexts(encoder, layout, context, seeds, n_prompts=None):
+def initial_contexts(encoder: TextEncoder, layout: PromptLayout, context: ContextParams,
+                     seeds: Sequence[int], n_prompts: int | None = None) -> Tensor:
     """Return context vectors [R, M, D] or [R, C, M, D], one run per seed.
 
     Initial words give the embeddings of those words, the same for every run; otherwise each run
@@ -101,7 +107,7 @@ def initial_contexts(encoder, layout, context, seeds, n_prompts=None):
     return vectors.expand_as(noise).clone() if n_prompts is None else vectors + noise
 
 
-def layout_tokens(encoder, name, context):
+def layout_tokens(encoder: TextEncoder, name: str, context: ContextParams) -> list[tuple[str, str]]:
     """Return a prompt as (text, kind) pairs for a figure; kinds are fixed, context and name."""
     layout = PromptLayout(encoder, [name], context)
     name_tokens = encoder.word_tokens(name)
@@ -116,7 +122,8 @@ def layout_tokens(encoder, name, context):
     return pairs
 
 
-def nearest_words(encoder, vectors, count=1):
+def nearest_words(encoder: TextEncoder, vectors: Tensor,
+                  count: int = 1) -> list[list[tuple[str, float]]]:
     """Return, for each of the vectors [M, D], its `count` nearest words as (word, distance).
 
     Distance is Euclidean, between context vectors and token embeddings.

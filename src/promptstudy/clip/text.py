@@ -19,9 +19,11 @@ same up to rounding.
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
@@ -49,7 +51,7 @@ class TextEncoder(nn.Module):
     Raises `NotImplementedError` naming the property of a tower for which the savings do not hold.
     """
 
-    def __init__(self, model, tokenizer):
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()
         tower = getattr(model, "text", model)  # open_clip's CustomTextCLIP keeps it in `.text`
         _check_causal(tower)
@@ -67,20 +69,20 @@ class TextEncoder(nn.Module):
         self.start_token, self.end_token = start, end
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         """The device of the weights."""
         return self.token_embedding.weight.device
 
-    def tokenize(self, texts):
+    def tokenize(self, texts: list[str]) -> Tensor:
         """Return token ids [N, context length]; texts that are too long are cut before EOT."""
         return self.tokenizer(texts).to(self.device)
 
-    def word_tokens(self, text):
+    def word_tokens(self, text: str) -> list[int]:
         """Return the token ids of `text` as a list, without start, end and padding."""
         row = self.tokenize([text])[0]
         return row[1:row.argmax()].tolist()
 
-    def forward(self, prefix, suffix, end):
+    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor) -> Tensor:
         """Return un-normalised text features [R, C, d] of C prompts in R runs.
 
         prefix: embeddings [R, P, D] that all prompts of a run begin with (P >= 1, the start token
@@ -144,7 +146,8 @@ class TextEncoder(nn.Module):
         return torch.cat(features, dim=1)[:, order.argsort()]
 
     @torch.no_grad()
-    def encode_text(self, texts, batch_size=256, progress=None):
+    def encode_text(self, texts: list[str], batch_size: int = 256,
+                    progress: str | None = None) -> Tensor:
         """Return un-normalised features [N, d] of plain texts.
 
         Texts run sorted by length, so that short ones are not padded to the longest. `progress`
@@ -160,7 +163,7 @@ class TextEncoder(nn.Module):
             features[batch] = self(embedded[:, 0, :1], embedded[:, :, 1:], ends[batch] - 1)[0]
         return features
 
-    def encode_templates(self, class_names, templates):
+    def encode_templates(self, class_names: list[str], templates: Sequence[str]) -> Tensor:
         """Return normalised class features [C, d]: the mean over templates of normalised features.
 
         One template gives the hand-crafted prompt's zero-shot weights, several the prompt ensemble:

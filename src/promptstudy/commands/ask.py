@@ -3,12 +3,13 @@
 import atexit
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 
 from ..errors import AskError
 from ..params import load_params
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("datasets", nargs="*", metavar="DATASET",
                         help="name of a dataset in params.yaml (default: all)")
@@ -16,7 +17,7 @@ def arguments(parser):
                         help="say how many requests would be sent, and send none")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Print what was asked and answered.
 
     Raises `AskError` if requests have no reply, or classes no sentence.

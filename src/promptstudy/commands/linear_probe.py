@@ -1,14 +1,16 @@
 """Fit the linear probes of a dataset: every shot count and seed of the suite."""
 
+from argparse import ArgumentParser, Namespace
+
 from ..params import load_params
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--dataset", required=True, help="name of the dataset in params.yaml")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Write the probes' artefact."""
     from ..clip.backbone import load_backbone
     from ..datasets.packs import FeaturePack

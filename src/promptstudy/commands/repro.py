@@ -4,16 +4,18 @@ First it checks params.yaml, removes what a killed run left behind and DVC's own
 strips outputs that an editor has saved from the notebooks.
 """
 
+from argparse import ArgumentParser, Namespace
+
 from ..params import load_params
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("dvc_arguments", nargs="*", metavar="ARGUMENT",
                         help="passed to dvc repro, after --, e.g. -- --force coop@grocery")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Raise `UserError` if a stage fails."""
     from .. import repro
     from ..lifetime import RAN

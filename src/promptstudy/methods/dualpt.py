@@ -6,11 +6,19 @@ else; the equations follow PLOT (Chen et al., ICLR 2023) for the local side, and
 KgCoOp (`mean`), ProGrad (`kl`) or the transport that the local side has.
 """
 
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..class_texts import descriptions, sentences
-from .losses import cross_entropy
+from ..clip.text import TextEncoder
+from ..clip.text_features import DescriptionFeatures
+from ..params import Setting
+from ..params.methods.dualpt import DuAlPTVariant
+from ..task import Task
+from .losses import Batch, cross_entropy
 from .plot import PLOT
 from .transport import sinkhorn
 
@@ -31,11 +39,13 @@ class DuAlPT(PLOT):
     classes. They and `train_local` are needed if their part of the loss weighs more than 0.
     """
 
-    def __init__(self, encoder, class_names, variant, logit_scale, *, descriptions=None, **given):
+    def __init__(self, encoder: TextEncoder, class_names: list[str], variant: DuAlPTVariant,
+                 logit_scale: float, *, descriptions: DescriptionFeatures | None = None,
+                 **given: Any) -> None:
         super().__init__(encoder, class_names, variant, logit_scale, **given)
         self.descriptions = descriptions
 
-    def local_plan(self, similarity):
+    def local_plan(self, similarity: Tensor) -> Tensor:
         """Return what each pair of local feature and prompt weighs, for similarities [..., L, N].
 
         `ot`: PLOT's transport plan; `topk`: for each prompt the most similar local features.
@@ -51,16 +61,17 @@ class DuAlPT(PLOT):
                 ones = torch.zeros_like(similarity).scatter(-2, chosen, 1.0)
                 return ones / (count * n_prompts)
 
-    def text_cost(self, prompts):
+    def text_cost(self, prompts: Tensor) -> Tensor:
         """Return 1 - T_cn . E_ck [R, C, N, K] of the prompts [R, C, N, d]."""
         return 1 - torch.einsum("rcnd,ckd->rcnk", prompts, self.descriptions.features)
 
-    def text_plan(self, cost):
+    def text_plan(self, cost: Tensor) -> Tensor:
         """Return the transport plan [R, C, N, K] of prompts to the descriptions of their class."""
         return sinkhorn(cost, self.variant.eps_text, ITERATIONS,
                         column_weights=self.descriptions.weights)
 
-    def text_loss(self, features, classes, prompts, logits):
+    def text_loss(self, features: Tensor, classes: Tensor, prompts: Tensor,
+                  logits: Tensor) -> Tensor:
         """Return L_text [R], the distance of the prompts to the descriptions E_ck of their class.
 
         `ot`: mean_c sum_nk P_nk (1 - T_cn . E_ck); `mean`: mean_c (1 - T_c . E_c), E_c the
@@ -84,7 +95,7 @@ class DuAlPT(PLOT):
                                       log_target=True)
                 return divergence.sum(dim=-1).mean(dim=-1)
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> Tensor:
         """Return CE(z^g) + alpha CE(z^l) + lambda L_text [R] of each run on its batch."""
         classes, prompts = self.class_features()
         logits = self.global_logits(batch.features, classes)
@@ -98,7 +109,7 @@ class DuAlPT(PLOT):
                                                                     prompts, logits)
         return loss
 
-    def scores(self, features, local, classes, prompts):
+    def scores(self, features: Tensor, local: Tensor, classes: Tensor, prompts: Tensor) -> Tensor:
         """Return the class scores [R, B, C] that predict, z^g + beta z^l (see `PLOT.scores`)."""
         scores = self.global_logits(features, classes)
         if self.variant.beta_infer:
@@ -106,12 +117,12 @@ class DuAlPT(PLOT):
         return scores
 
 
-def texts(task):
+def texts(task: Task) -> dict[str, list[str]]:
     """Return the descriptions that the prompts are aligned with."""
     return sentences(task)
 
 
-def build(task, setting, class_names, draws):
+def build(task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> DuAlPT:
     """Return the untrained DuAl-PT of a setting, one run a seed."""
     of_classes = descriptions(task, setting.variant.descriptions).of(slice(len(class_names)))
     return DuAlPT(task.encoder, class_names, setting.variant, task.logit_scale,

@@ -3,19 +3,26 @@
 import functools
 import math
 import warnings
+from typing import Any
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 from tqdm import tqdm
+
+from ..clip.backbone import Backbone
+from ..datasets.packs import FeaturePack
+from ..params import Params
 
 COARSE = (1e6, 1e4, 1e2, 1, 1e-2, 1e-4, 1e-6)
 HALVINGS = 8
 DEFAULT_C = 1.0  # scikit-learn's own, where there is no validation image to choose C on
 
 
-def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
+def fit_linear_probe(features: Tensor, labels: Tensor, val_features: Tensor, val_labels: Tensor,
+                     n_classes: int) -> tuple[Tensor, Tensor, float]:
     """Return `(weight [C, d], bias [C], C value)` of the best probe on the validation images.
 
     L2-regularised logistic regression on un-normalised features. As in CoOp's code, the inverse
@@ -61,7 +68,7 @@ def _searched(score):
     return best
 
 
-def fit_all(params, pack, progress=None):
+def fit_all(params: Params, pack: FeaturePack, progress: str | None = None) -> dict[str, Tensor]:
     """Return the tensors `SHOTS/SEED/{weight,bias,C}` of the probes of every draw of the suite."""
     tensors = {}
     runs = [(shots, seed) for shots in params.shots for seed in params.seeds]
@@ -75,13 +82,13 @@ def fit_all(params, pack, progress=None):
     return tensors
 
 
-def provenance(params, pack, backbone):
+def provenance(params: Params, pack: FeaturePack, backbone: Backbone) -> dict[str, Any]:
     """Return the record of what a dataset's linear probes depend on."""
     return {"method": "linear_probe", "seeds": params.seeds, "shots": params.shots,
             "images": pack.provenance["images"], "class_names": pack.class_names,
             "image_fingerprint": backbone.image_fingerprint}
 
 
-def predict(features, weight, bias):
+def predict(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return the predicted classes [N] of un-normalised image features [N, d]."""
     return (features @ weight.T + bias).argmax(dim=-1)

@@ -4,12 +4,19 @@ After the paper's code. Two things differ: local features are those of the whole
 have none of its random crops, and Sinkhorn's steps have a fixed number.
 """
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..clip.prompts import PromptLayout, initial_contexts
-from .losses import cross_entropy
+from ..clip.text import TextEncoder
+from ..params import Setting
+from ..params.methods.plot import PLOTVariant
+from ..task import Task
+from .losses import Batch, cross_entropy
 from .transport import sinkhorn
 
 ITERATIONS = 20  # plans are fitted to 1e-4 of a weight within these
@@ -36,8 +43,9 @@ class PLOT(nn.Module):
 
     reads_local = True  # `predict` wants local image features too
 
-    def __init__(self, encoder, class_names, variant, logit_scale, *, contexts=None, seeds=(),
-                 train_local=None, with_global=False):
+    def __init__(self, encoder: TextEncoder, class_names: list[str], variant: PLOTVariant,
+                 logit_scale: float, *, contexts: Tensor | None = None, seeds: Sequence[int] = (),
+                 train_local: Tensor | None = None, with_global: bool = False) -> None:
         super().__init__()
         self.encoder, self.variant, self.logit_scale = encoder, variant, logit_scale
         self.with_global = with_global
@@ -51,7 +59,7 @@ class PLOT(nn.Module):
         if train_local is not None:
             self.train_local = F.normalize(train_local.to(encoder.device), dim=-1)
 
-    def class_features(self):
+    def class_features(self) -> tuple[Tensor, Tensor]:
         """Return normalised features of the classes [R, C, d] and of their prompts [R, C, N, d].
 
         The N prompts are N more runs to the text encoder. Their mean is taken before they are
@@ -61,23 +69,23 @@ class PLOT(nn.Module):
         features = features.unflatten(0, self.contexts.shape[:2]).transpose(1, 2)
         return F.normalize(features.mean(dim=2), dim=-1), F.normalize(features, dim=-1)
 
-    def global_logits(self, features, classes):
+    def global_logits(self, features: Tensor, classes: Tensor) -> Tensor:
         """Return z^g [R, B, C] of normalised image features [R, B, d] or [B, d]."""
         return self.logit_scale * features @ classes.transpose(-1, -2)
 
-    def local_logits(self, local, prompts):
+    def local_logits(self, local: Tensor, prompts: Tensor) -> Tensor:
         """Return z^l [R, B, C] of normalised local features [R, B, L, d]."""
         similarity = torch.einsum("rbld,rcnd->rbcln", local, prompts)
         return self.logit_scale * (self.local_plan(similarity) * similarity).sum(dim=(-2, -1))
 
-    def local_plan(self, similarity):
+    def local_plan(self, similarity: Tensor) -> Tensor:
         """Return what each pair of local feature and prompt weighs, for similarities [..., L, N].
 
         That is the transport plan, without a gradient; its weights add up to 1.
         """
         return sinkhorn(1 - similarity, self.variant.sinkhorn_eps, ITERATIONS)
 
-    def scores(self, features, local, classes, prompts):
+    def scores(self, features: Tensor, local: Tensor, classes: Tensor, prompts: Tensor) -> Tensor:
         """Return class scores [R, B, C] of normalised image features: z^l, and z^g if it is added.
 
         features: [R, B, d] or [B, d], local: [R, B, L, d], the others as from `class_features`.
@@ -85,13 +93,13 @@ class PLOT(nn.Module):
         scores = self.local_logits(local, prompts)
         return scores + self.global_logits(features, classes) if self.with_global else scores
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy [R] of each run on its batch."""
         scores = self.scores(batch.features, self.train_local[batch.index], *self.class_features())
         return cross_entropy(scores, batch.labels)
 
     @torch.no_grad()
-    def predict(self, features, local):
+    def predict(self, features: Tensor, local: Tensor) -> Tensor:
         """Return the predicted classes [R, N] of normalised features [N, d] and [N, L, d]."""
         classes, prompts = self.class_features()
         return torch.cat([
@@ -101,7 +109,8 @@ class PLOT(nn.Module):
             dim=1)
 
     @classmethod
-    def restore(cls, task, setting, learned, subset="all", onto=None, **given):
+    def restore(cls, task: Task, setting: Setting, learned: dict[str, Tensor], subset: str = "all",
+                onto: Task | None = None, **given: Any) -> Self:
         """Return the learned prompts around the class names of a subset of `onto`, or of the task.
 
         given: further arguments of the class.
@@ -110,18 +119,19 @@ class PLOT(nn.Module):
                    task.logit_scale, contexts=learned["contexts"], **given)
 
 
-def texts(task):
+def texts(task: Task) -> None:
     """Return None: PLOT reads nothing but the class names."""
 
 
-def build(task, setting, class_names, draws):
+def build(task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> PLOT:
     """Return the untrained PLOT of a setting, one run a seed."""
     return PLOT(task.encoder, class_names, setting.variant, task.logit_scale,
                 seeds=task.params.seeds, train_local=task.pack.train.local,
                 with_global=_with_global(task))
 
 
-def restore(task, setting, learned, subset="all", onto=None):
+def restore(task: Task, setting: Setting, learned: dict[str, Tensor], subset: str = "all",
+            onto: Task | None = None) -> PLOT:
     """Return the learned prompts (see `PLOT.restore`).
 
     On other datasets, too, they predict by the scores that they were trained with.

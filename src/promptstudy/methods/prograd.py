@@ -4,9 +4,10 @@ After the paper's code, at its temperature T = 1 of the distillation.
 """
 
 import torch
+from torch import Tensor
 
 from .hand_crafted import HeldToHandCrafted, restore, texts  # noqa: F401 -- see `table`
-from .losses import cross_entropy
+from .losses import Batch, cross_entropy
 
 
 class ProGrad(HeldToHandCrafted):
@@ -20,7 +21,7 @@ class ProGrad(HeldToHandCrafted):
     variant: `ProGradVariant`; `hard` [C, d] are the normalised features of the hand-crafted prompt.
     """
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> Tensor:
         """Return a loss [R] whose value is the cross-entropy and whose gradient is ProGrad's g."""
         logits = self.logits(batch.features, self.class_features())
         task = cross_entropy(logits, batch.labels)
@@ -32,7 +33,7 @@ class ProGrad(HeldToHandCrafted):
         return task.detach() + (linear - linear.detach())
 
 
-def without_conflict(task, general, weight):
+def without_conflict(task: Tensor, general: Tensor, weight: float) -> Tensor:
     """Return the gradients `task` [R, ...], without `weight` times what goes against `general`.
 
     Every run is projected by itself, over all its context vectors together.

@@ -1,6 +1,7 @@
 """Entropic optimal transport: Sinkhorn's algorithm (Cuturi, NeurIPS 2013)."""
 
 import torch
+from torch import Tensor
 
 # With costs of at most 2 and at least this entropy, exp(-cost / epsilon) is at least 1e-22: far
 # from underflow, so that logarithms, which take most of the time, can be left out.
@@ -8,7 +9,8 @@ PLAIN = 0.04
 
 
 @torch.no_grad()
-def sinkhorn(cost, epsilon, iterations, row_weights=None, column_weights=None):
+def sinkhorn(cost: Tensor, epsilon: float, iterations: int, row_weights: Tensor | None = None,
+             column_weights: Tensor | None = None) -> Tensor:
     """Return the transport plans [..., n, m] of cost matrices [..., n, m], all solved at once.
 
     Costs are between 0 and 2, as cosine distances are. A plan minimises

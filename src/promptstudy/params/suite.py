@@ -7,7 +7,7 @@ relative to that folder. Suites differ only in values.
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, create_model
 
@@ -87,13 +87,19 @@ class _Suite(Block):
         return _known(name, self.every_dataset)
 
 
-# every method can have a block; a suite without it does not run the method
-Params = create_model(
-    "Params", __base__=_Suite, __doc__="Everything that a run of the pipeline depends on.",
-    __module__=__name__,
-    **{name: block if block.required else (
-        block | None, Field(None, description=f"{block.title}; null: it is not run"))
-       for name, block in methods.BLOCKS.items()})
+if TYPE_CHECKING:
+    class Params(_Suite):
+        """What a type checker sees: the methods' blocks are found only when the package runs."""
+
+        def __getattr__(self, name: str) -> Any: ...
+else:
+    # every method can have a block; a suite without it does not run the method
+    Params = create_model(
+        "Params", __base__=_Suite, __doc__="Everything that a run of the pipeline depends on.",
+        __module__=__name__,
+        **{name: block if block.required else (
+            block | None, Field(None, description=f"{block.title}; null: it is not run"))
+           for name, block in methods.BLOCKS.items()})
 
 
 def load_params(path=None):
