@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +20,7 @@ GRACE = 10  # seconds for a clean exit
 RAN = Path(".work") / "stages.jsonl"  # one line per stage that has ended: name and seconds
 
 
-def end_with_dvc():
+def end_with_dvc() -> None:
     """End this process cleanly, within seconds, if the DVC that runs it as a stage ends.
 
     DVC's `rwlock` file names the process that runs a stage. It must be an ancestor of this one;
@@ -57,7 +58,7 @@ def _owner():
 
 
 @contextmanager
-def stage_of_dvc():
+def stage_of_dvc() -> Iterator[None]:
     """Run the block as a stage: refuse code that changed meanwhile, and say how long it took.
 
     DVC records the code after a stage has ended. Raises `StageError` naming a file that was edited

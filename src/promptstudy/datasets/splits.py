@@ -5,8 +5,10 @@ Importing torch takes two seconds, so `check` reads lists without it.
 
 import random
 import warnings
+from pathlib import Path
 
 from ..errors import DatasetError
+from ..params import Params
 from .folders import read_folder
 from .items import SPLIT_SEED, SPLITS, Dataset, Item, read_split_file
 from .layouts import LAYOUTS, read_layout
@@ -15,7 +17,7 @@ from .root import check_readable, data_root
 from .subsets import draw_per_class
 
 
-def image_folder(params, name):
+def image_folder(params: Params, name: str) -> Path:
     """Return the folder that the paths of dataset `name` are relative to.
 
     For shifts made from the source's test images, it is the source's. Raises `DatasetError` when
@@ -38,12 +40,12 @@ def image_folder(params, name):
     return folder
 
 
-def shift_of(params, name):
+def shift_of(params: Params, name: str) -> str | None:
     """Return which shift of the source's test images dataset `name` is, or None."""
     return name in params.transfer.domain and params.transfer.domain[name].shift or None
 
 
-def load_dataset(params, name):
+def load_dataset(params: Params, name: str) -> Dataset:
     """Return the `Dataset` `name` of `params`; shifted versions have only test images.
 
     Its items come from its `layout`, one of CoOp's (see `read_layout`), from
@@ -88,7 +90,7 @@ def _drawn(source, name, per_class):
     return Dataset(name, source.class_names, source.template, [], [], test)
 
 
-def check_paths(splits, source):
+def check_paths(splits: dict[str, list[Item]], source: Path) -> None:
     """Raise `DatasetError`, naming `source`, for an item whose path or class name is unusable."""
     for split, items in splits.items():
         for item in items:

@@ -21,10 +21,11 @@ from tenacity import (
 from tqdm import tqdm
 
 from ..errors import AskError
+from ..params import Params
 from .completion import BadReply, Usage, read_completion
 from .endpoint import Endpoint, Rejected, Trouble
 from .log import ReplyLog, log_path, read_log
-from .queries import requests
+from .queries import Request, requests
 
 backoff = wait_random_exponential(multiplier=0.5, min=0.2, max=30)
 
@@ -47,7 +48,7 @@ class Outcome(NamedTuple):
     usd: float
 
 
-def estimate(params, name, class_names):
+def estimate(params: Params, name: str, class_names: list[str]) -> Estimate:
     """Return the `Estimate` for dataset `name`; nothing is sent."""
     wanted = requests(params, name, class_names)
     answered = {reply.key for reply in read_log(log_path(params, name)) if _is_good(reply.body)}
@@ -59,7 +60,7 @@ def estimate(params, name, class_names):
     return Estimate(len(wanted), todo, cost(params, most))
 
 
-def ask(params, name, class_names):
+def ask(params: Params, name: str, class_names: list[str]) -> Outcome:
     """Send every request of dataset `name` that has no reply yet; return the `Outcome`.
 
     Each reply is on disk before the next step. Raises `AskError` when the endpoint is not
@@ -78,7 +79,7 @@ def ask(params, name, class_names):
         raise AskError(f"another process is asking about {name}; wait for it to end") from None
 
 
-def cost(params, usage):
+def cost(params: Params, usage: Usage) -> float:
     """Return the price in US dollars of `Usage`."""
     price = params.llm.price
     return (usage.prompt_tokens * price.prompt + usage.completion_tokens * price.reply) / 1e6
@@ -87,12 +88,12 @@ def cost(params, usage):
 class _Run:
     """One run of asking."""
 
-    def __init__(self, params, log):
+    def __init__(self, params: Params, log: ReplyLog) -> None:
         self.params, self.settings, self.log = params, params.llm, log
         self.last_answer = None
         self.failed, self.troubles, self.usages = [], [], []
 
-    async def send(self, todo, name):
+    async def send(self, todo: list[Request], name: str) -> Outcome:
         """Return the `Outcome` of sending the requests `todo`."""
         waiting = iter(todo)
         with tqdm(desc=f"ask about {name}", total=len(todo), unit="reply") as progress:

@@ -58,17 +58,17 @@ class Chunk(BaseModel):
     error: JsonValue = None
 
 
-def read_completion(body):
+def read_completion(body: str) -> Completion:
     """Return the `Completion` of a response's body; raises `BadReply` with the reason."""
     return _read(Completion, body)
 
 
-def is_stream(body):
+def is_stream(body: str) -> bool:
     """Return whether a body consists of server-sent events."""
     return re.match(r"\s*(?:data|event|id|retry)?:", body) is not None
 
 
-def put_together(stream):
+def put_together(stream: str) -> str:
     """Return the completion that streamed chunks form, as a JSON body.
 
     Raises `BadReply` if the stream holds an error or ends before the reply does.

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import CorpusError
@@ -16,7 +17,7 @@ class Matched(NamedTuple):
     problems: list
 
 
-def read_corpus(path, class_names):
+def read_corpus(path: Path, class_names: list[str]) -> Matched:
     """Return the `Matched` sentences of the file at `path`; raises `CorpusError`.
 
     The file is JSON, or Grocery Store's `classes.csv` with the description files that it names.
@@ -52,7 +53,7 @@ def _products(path):
     return content
 
 
-def match(corpus, class_names, path):
+def match(corpus: dict[str, list[str]], class_names: list[str], path: Path) -> Matched:
     """Return the `Matched` entries of a corpus: names are compared in their `plain_name` form.
 
     Raises `CorpusError` when two entries would both belong to one class.
@@ -76,7 +77,7 @@ def match(corpus, class_names, path):
     return Matched(sentences, problems)
 
 
-def plain_name(name):
+def plain_name(name: str) -> str:
     """Return a class name in the form used for comparing names.
 
     Lower case, `_` and `-` as spaces, a year first: `Audi_TT-RS coupe 2012` becomes

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
-from typing import NamedTuple
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..datasets.root import data_root
 from ..errors import CorpusError, DamagedFile, MissingFile
 from ..files import file_sha256, write_text
+from ..params import Params
 from .corpora import read_corpus
 from .log import log_path, read_log
 from .parse import Problem, parse
@@ -24,12 +27,12 @@ class Descriptions(NamedTuple):
     problems: list = ()
 
     @property
-    def sha256(self):
+    def sha256(self) -> str:
         """Digest of all three."""
         return _sha256(self._asdict())
 
 
-def describe(params, name, class_names):
+def describe(params: Params, name: str, class_names: list[str]) -> Descriptions:
     """Return the `Descriptions` of dataset `name`, without sending any request.
 
     They come from the corpus that `llm.corpora` names, unchanged, or else from the replies in the
@@ -53,7 +56,8 @@ def describe(params, name, class_names):
     return Descriptions(texts, provenance(params, name, class_names), problems)
 
 
-def load_references(params, name, class_names, sources):
+def load_references(params: Params, name: str, class_names: list[str],
+                    sources: Iterable[str]) -> dict[str, dict[str, list[str]]]:
     """Return `{source: {class: [text, ...]}}` of AAPE's reference prompts of dataset `name`.
 
     `llm` are the stored descriptions; `human` the sentences of the dataset's `human` file, each
@@ -76,12 +80,12 @@ def _human(params, name, class_names):
             for class_name in class_names}
 
 
-def behind(prompt, sentences):
+def behind(prompt: str, sentences: list[str]) -> list[str]:
     """Return each sentence with the prompt before it."""
     return [f"{prompt} {sentence}" for sentence in sentences]
 
 
-def provenance(params, name, class_names):
+def provenance(params: Params, name: str, class_names: list[str]) -> dict[str, Any]:
     """Return the provenance record of the descriptions of dataset `name`."""
     if name in params.llm.corpora:
         source = {"corpus": file_sha256(params.root / params.llm.corpora[name])}
@@ -95,18 +99,18 @@ def provenance(params, name, class_names):
             "template": params.datasets[name].template, **source}
 
 
-def path_of(params, name):
+def path_of(params: Params, name: str) -> Path:
     """Return where the descriptions of dataset `name` are stored."""
     return params.root / "artefacts" / "descriptions" / f"{name}.json"
 
 
-def save(path, descriptions):
+def save(path: Path, descriptions: Descriptions) -> None:
     """Write descriptions as JSON with their digest, atomically."""
     content = descriptions._asdict() | {"sha256": descriptions.sha256}
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def load_descriptions(params, name, class_names):
+def load_descriptions(params: Params, name: str, class_names: list[str]) -> Descriptions:
     """Return the stored `Descriptions` of dataset `name` for these class names.
 
     Raises `FileNotFoundError`, or `DamagedFile` for a file that has changed or was made for other

@@ -1,5 +1,6 @@
 """What the blocks of all methods have in common."""
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
@@ -36,7 +37,7 @@ class ContextParams(Block):
     init: str | None = Field(None, description="M initial words; null: N(0, 0.02^2)")
 
     @property
-    def label(self):
+    def label(self) -> str:
         """Short name of the variant, e.g. `M16`, `M16-csc`, `M4-middle-words`."""
         parts = [f"M{self.n_ctx}", "csc" if self.class_specific else "",
                  self.position if self.position != "end" else "", "words" if self.init else ""]
@@ -51,7 +52,7 @@ class Setting(NamedTuple):
     shots: int
 
     @property
-    def key(self):
+    def key(self) -> str:
         """Name of the setting in files, e.g. `few_shot/M16/4`."""
         return f"{self.protocol}/{self.variant.label}/{self.shots}"
 
@@ -76,12 +77,12 @@ class MethodParams(Block):
     ablation_shots: list[Positive] = Field([], description="shot counts of the ablations")
 
     @property
-    def ablation_variants(self):
+    def ablation_variants(self) -> list[Block]:
         """The variants of the ablations, as a list."""
         return list(self.ablations)
 
     @property
-    def named_datasets(self):
+    def named_datasets(self) -> dict[str, Iterable[str]]:
         """The datasets that the block names, `{key: names}`: each must be one of the suite's."""
         return {"ablation_datasets": self.ablation_datasets,
                 "schedule.epochs_on": self.schedule.epochs_on}
@@ -106,12 +107,12 @@ class NamedAblations(MethodParams):
         return {**values, "ablations": ablations}
 
     @property
-    def ablation_variants(self):
+    def ablation_variants(self) -> list[Block]:
         """The variants of the ablations, as a list."""
         return list(self.ablations.values())
 
     @property
-    def base_to_new_labels(self):
+    def base_to_new_labels(self) -> list[str]:
         """Names of all variants with base-to-new results: the main one, then the ablations."""
         return [variant.label for variant in self._base_to_new_variants]
 

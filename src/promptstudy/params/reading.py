@@ -1,7 +1,9 @@
 """Read a YAML file as a typed block; every fault is reported with its key and what to write."""
 
 import difflib
-from typing import get_origin
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -9,9 +11,12 @@ from pydantic import ValidationError
 from ..errors import ParamsError
 from ..names import number_as_key
 from ..textfiles import read_text
+from .blocks import Block
+
+Model = TypeVar("Model", bound=Block)
 
 
-def read_block(path, model):
+def read_block(path: Path, model: type[Model]) -> Model:
     """Return the YAML file at `path` as a `model`, a kind of `Block`.
 
     Raises `ParamsError` listing every fault: the key, what is wrong, and the nearest valid key.
@@ -57,6 +62,6 @@ def _keys_at(model, location):
     return model.model_fields
 
 
-def nearest(word, valid):
+def nearest(word: object, valid: Iterable[object]) -> str:
     match = difflib.get_close_matches(str(word), list(map(str, valid)), n=1, cutoff=0)
     return f"; did you mean {match[0]!r}?" if match else ""

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, create_model
 
 from ..errors import ParamsError
+from ..params import Params
 from . import methods
 from .blocks import Block, Positive
 from .cross_check import cross_check
 from .data import BackboneParams, CaptionedParams, DatasetParams, FeatureParams, TransferParams
 from .language import LLMParams
+from .method import MethodParams
 from .reading import nearest, read_block
 
 
@@ -39,50 +41,50 @@ class _Suite(Block):
     _root: Path = Path(".")
 
     @property
-    def methods(self):
+    def methods(self) -> dict[str, MethodParams]:
         """The blocks of the methods that the suite runs, {name: block}."""
         blocks = {name: getattr(self, name) for name in methods.BLOCKS}
         return {name: block for name, block in blocks.items() if block is not None}
 
     @property
-    def every_dataset(self):
+    def every_dataset(self) -> dict[str, Any]:
         """The blocks of all datasets, including test-only ones, {name: block}."""
         return {**self.datasets, **self.transfer.domain}
 
-    def key_of(self, name):
+    def key_of(self, name: str) -> str:
         """Return the key of a dataset in params.yaml, e.g. `datasets.dtd`."""
         block = ("captioned" if name in self.captioned else
                  "transfer.domain" if name in self.transfer.domain else "datasets")
         return f"{block}.{name}"
 
-    def template_of(self, name):
+    def template_of(self, name: str) -> str:
         """Return the hand-crafted prompt of a dataset; of a shifted version, the source's."""
         home = self.transfer.source if name in self.transfer.domain else name
         return self.datasets[home].template
 
     @property
-    def root(self):
+    def root(self) -> Path:
         """The suite's folder: artefacts are written below it."""
         return self._root
 
-    def artefact(self, stage, dataset):
+    def artefact(self, stage: str, dataset: str) -> Path:
         """Return the path of what a stage makes for a dataset."""
         return self.root / "artefacts" / stage / f"{dataset}.safetensors"
 
     @property
-    def about_backbone(self):
+    def about_backbone(self) -> str:
         """The note on the model in a backbone's folder, for every page with its numbers; or ""."""
         record = self.root / self.backbone.name.removeprefix("local-dir:") / "build.json"
         return json.loads(record.read_text()).get("about", "") if record.is_file() else ""
 
-    def dataset(self, name=None):
+    def dataset(self, name: str | None = None) -> str:
         """Return the name of a dataset of this suite: `name` itself, or the first one for None.
 
         Raises `ParamsError` with the nearest valid name.
         """
         return next(iter(self.datasets)) if name is None else _known(name, self.datasets)
 
-    def any_dataset(self, name):
+    def any_dataset(self, name: str) -> str:
         """Return `name`, which may be a test-only dataset; raises like `dataset`."""
         return _known(name, self.every_dataset)
 
@@ -102,7 +104,7 @@ else:
            for name, block in methods.BLOCKS.items()})
 
 
-def load_params(path=None):
+def load_params(path: str | Path | None = None) -> Params:
     """Return the validated `Params` of `path`.
 
     None: the file that $PROMPTSTUDY_PARAMS names, else `params.yaml` in the working folder or the
