@@ -25,7 +25,7 @@ def main() -> None:
     known = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for module in pkgutil.iter_modules(commands.__path__):
         command = importlib.import_module(f"{commands.__name__}.{module.name}")
-        summary = command.__doc__.partition("\n")[0]
+        summary = (command.__doc__ or "").partition("\n")[0]
         added = known.add_parser(module.name.replace("_", "-"), help=summary,
                                  description=command.__doc__,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
 from .clip.backbone import Backbone
@@ -20,7 +21,7 @@ from .params import FeatureParams
 VIEWS_A_PASS = 512  # through the image tower on a GPU
 
 
-class Crops:
+class Crops(Dataset[Tensor]):
     """What the tower sees of each image: the image and V views of it, uint8 [1 + V, 3, H, W].
 
     entries: (item, V) of every image; with `shift`, a shifted version takes the image's place. A
@@ -59,11 +60,11 @@ def on_gpu(tower: torch.nn.Module) -> Iterator[torch.device]:
 
 def next_batch(crops: Iterator[Tensor], count: int, device: torch.device) -> Tensor:
     """Return the next images and their views [count, 1 + V, 3, H, W] on their way to the device."""
-    crops = list(islice(crops, count))
+    next_ones = list(islice(crops, count))
     # a GPU fetches from pinned memory by itself, while the next batch is put together
-    batch = torch.empty(count, *crops[0].shape, dtype=torch.uint8,
+    batch = torch.empty(count, *next_ones[0].shape, dtype=torch.uint8,
                         pin_memory=device.type == "cuda")
-    return torch.stack(crops, out=batch).to(device, non_blocking=True)
+    return torch.stack(next_ones, out=batch).to(device, non_blocking=True)
 
 
 def encode_batch(model: torch.nn.Module, images: Tensor, settings: FeatureParams,

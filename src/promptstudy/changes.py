@@ -38,9 +38,9 @@ class Changes(NamedTuple):
         chosen = []
         for changed, order in ((right_after & ~right_before, gain.argsort(descending=True)),
                                (right_before & ~right_after, gain.argsort())):
-            of_class = {}  # the most changed image of each class
+            of_class: dict[int, int] = {}  # the most changed image of each class
             for index in order[changed[order]].tolist():
-                of_class.setdefault(self.labels[index].item(), index)
+                of_class.setdefault(int(self.labels[index]), index)
             chosen += list(of_class.values())[:count]
         return [{"path": self.paths[index], "truth": self.class_names[self.labels[index]],
                  "before": self._ranking(self.before[index], classes),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -47,7 +48,7 @@ class Report:
         """Whether images and features agree with the stored pack; None if there is none to."""
         if not self.compared:
             return None
-        return not self.differing_images and self.largest_error <= TOLERANCE
+        return not self.differing_images and (self.largest_error or 0) <= TOLERANCE
 
 
 def features(params: Params, name: str, backbone: Backbone) -> tuple[FeaturePack, Report]:
@@ -115,7 +116,7 @@ def extract(params: Params, name: str, backbone: Backbone, cache: Path) -> Featu
     `DatasetError` for a dataset or images that cannot be used.
     """
     if name in params.captioned:  # every image is a class of its own, so all are drawn
-        dataset, draws = load_captioned(params, name), {}
+        dataset, draws = load_captioned(params, name), dict[str, Tensor]()
     else:
         dataset, draws = drawn_only(load_dataset(params, name), params)
     folder = image_folder(params, name)
@@ -167,8 +168,8 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
                    if finished[path] is None for item in items], folder, digests, backbone,
                   shift)
     # its own generator, because the loader would draw from the global one
-    crops = iter(DataLoader(crops, batch_size=None, num_workers=os.cpu_count(),
-                            generator=torch.Generator()))
+    decoded = iter(DataLoader(crops, batch_size=None, num_workers=os.cpu_count() or 1,
+                              generator=torch.Generator()))
     parts = defaultdict(list)
     with (on_gpu(backbone.model.visual) as device,
           tqdm(desc=f"extract {dataset.name}", total=sum(len(items) for _, items, _ in plan),
@@ -179,7 +180,7 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
             if shard is None:
                 encoded = []
                 for batch in chunks(items, settings.batch_size):
-                    images = next_batch(crops, len(batch), device)
+                    images = next_batch(decoded, len(batch), device)
                     encoded.append(encode_batch(backbone.model, images, settings, to_input, gpu))
                     progress.update(len(batch))
                 shard = _stored_form(_joined(encoded))

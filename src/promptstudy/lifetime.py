@@ -33,11 +33,13 @@ def end_with_dvc() -> None:
     if owner is None:
         sys.exit("error: the DVC that started this stage has ended; run `make repro` again")
 
+    main = threading.get_ident()
+
     def watch():
         with suppress(psutil.NoSuchProcess):
             while owner.is_running() and owner.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(1)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        signal.pthread_kill(main, signal.SIGTERM)
         time.sleep(GRACE)
         os._exit(128 + signal.SIGTERM)  # files are whole or absent, so nothing is lost
 

@@ -53,7 +53,7 @@ def recalls(images: Tensor, texts: Tensor, image_labels: Tensor,
         if not asked.any():
             raise ValueError("no image and no text have the same label")
         ranks = best_ranks(queries[:, asked], answers, own[asked], others)
-        found[direction] = asked.sum().item(), {
+        found[direction] = int(asked.sum()), {
             k: 100 * (ranks <= k).double().mean(dim=-1) for k in RANKS}
     return found
 

@@ -31,7 +31,7 @@ class Scores(Task):
         self.features = F.normalize(pack.test.features, dim=-1)
         self.labels = pack.test.labels
         self.halves = {"base": self.labels < self.n_base, "new": self.labels >= self.n_base}
-        self.rows = []
+        self.rows: list[dict[str, Any]] = []
 
     def images_of(self, subset: str) -> tuple[Tensor, Tensor]:
         """Return normalised features and labels of a subset; labels are relative to the subset."""
@@ -81,7 +81,7 @@ class Scores(Task):
             if images.any():
                 self.add_value("typicality", method, variant, shots, seed, f"quarter {quarter}",
                                "top1", top1(predicted[images], self.labels[images]).item(),
-                               images.sum().item())
+                               int(images.sum()))
 
     @functools.cached_property
     def quarter(self) -> Tensor:

@@ -22,11 +22,12 @@ class Task:
 
     def __init__(self, params: Params, pack: FeaturePack, backbone: Backbone, encoder: TextEncoder,
                  source: Self | None = None) -> None:
-        self.params, self.pack, self.source = params, pack, source
+        self.params, self.pack = params, pack
+        self.source: Any = source
         self.backbone, self.encoder = backbone, encoder
         self.name, self.logit_scale = pack.provenance["dataset"], backbone.logit_scale
         self.n_base = len(base_and_new(len(pack.class_names))[0])
-        self.cached = {}  # results of `per_task` functions
+        self.cached: dict[tuple, Any] = {}  # results of `per_task` functions
 
     @classmethod
     def load(cls, params: Params, name: str) -> Self:

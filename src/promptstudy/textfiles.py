@@ -1,6 +1,7 @@
 """Text files as users have them: with or without a byte-order mark, in UTF-8 or UTF-16."""
 
 import codecs
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,11 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
+
+
+def package_folder(name: str) -> Path:
+    """Return the folder of an installed package, without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"the package {name} is not installed")
+    return Path(spec.origin).parent

@@ -55,7 +55,7 @@ class Stopped(Exception):
     """The training was told to stop."""
 
 
-def train(method: torch.nn.Module, images: PackSplit, draws: Tensor, schedule: Schedule, shots: int,
+def train(method: Any, images: PackSplit, draws: Tensor, schedule: Schedule, shots: int,
           seeds: Sequence[int], progress: tqdm | None = None,
           stop: threading.Event | None = None) -> Tensor:
     """Train `method` in place and return its losses [steps, R].
@@ -70,7 +70,8 @@ def train(method: torch.nn.Module, images: PackSplit, draws: Tensor, schedule: S
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     optimizer = torch.optim.SGD(method.parameters(), lr=schedule.lr, momentum=schedule.momentum,
                                 weight_decay=schedule.weight_decay)
-    n_epochs, losses = count_epochs(schedule, shots, draws.shape[1]), []
+    n_epochs = count_epochs(schedule, shots, draws.shape[1])
+    losses: list[Tensor] = []
     for epoch in range(n_epochs):
         optimizer.param_groups[0]["lr"] = learning_rate(schedule, epoch, n_epochs)
         orders = zip(*(epoch_batches(draws.shape[1], schedule.batch_size, generator)
@@ -195,8 +196,9 @@ def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], device: t
     pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads,
                               initargs=(cores // at_once,))
     try:
-        futures = pending = [pool.submit(function, item) for item in items]
-        while pending and not any(future.exception() for future in set(futures) - set(pending)):
+        futures = [pool.submit(function, item) for item in items]
+        pending = set(futures)
+        while pending and not any(future.exception() for future in set(futures) - pending):
             # wakes up regularly, as an interruption may reach another thread of the process
             _, pending = wait(pending, timeout=0.5, return_when="FIRST_EXCEPTION")
     except BaseException:  # raised in this thread, while it waits: an interruption

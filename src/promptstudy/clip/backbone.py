@@ -6,8 +6,7 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from ..errors import BackboneError, DamagedFile, MissingFile
 from ..files import file_sha256, tensors_sha256, write_text
@@ -20,7 +19,7 @@ class Backbone:
     """A frozen CLIP in fp32: both towers, the test transform, the tokenizer and the logit scale."""
 
     name: str
-    model: torch.nn.Module
+    model: Any  # open_clip's
     preprocess: object  # PIL image -> tensor [3, H, W]
     tokenizer: object
     logit_scale: float  # exp(logit_scale), the inverse temperature 1/tau

@@ -1,7 +1,7 @@
 """open_clip's models and weights by name, from its files, as importing it takes five seconds."""
 
 import difflib
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -9,10 +9,11 @@ import sys
 import types
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from ..errors import BackboneError
 from ..params import Params
+from ..textfiles import package_folder
 
 LOCAL = "local-dir:"
 QUICK = "-quickgelu"
@@ -78,10 +79,10 @@ def model_names() -> list[str]:
     return sorted(path.stem for path in (_folder() / "model_configs").glob("*.json"))
 
 
-def model_config(name: str, root: Path) -> dict[str, Any]:
+def model_config(name: str, root: Path | None) -> dict[str, Any]:
     """Return open_clip's config of a model; {} for a folder without one."""
     if name.startswith(LOCAL):
-        path = root / name.removeprefix(LOCAL) / FILES[0]
+        path = Path(root or ".") / name.removeprefix(LOCAL) / FILES[0]
         return json.loads(path.read_text(encoding="utf-8"))["model_cfg"] if path.is_file() else {}
     if "open_clip" in sys.modules:
         return sys.modules["open_clip"].get_model_config(name) or {}
@@ -126,7 +127,7 @@ def _plain(name):
 
 
 def _folder():
-    return Path(importlib.util.find_spec("open_clip").origin).parent
+    return package_folder("open_clip")
 
 
 def _pretrained():
@@ -153,7 +154,7 @@ def imported_without(needless: str, module: str) -> ModuleType:
     """
     if needless in sys.modules or module in sys.modules:
         return importlib.import_module(module)
-    sys.modules[needless] = None  # tells Python that it cannot be imported
+    sys.modules[needless] = cast(ModuleType, None)  # tells Python that it cannot be imported
     try:
         return importlib.import_module(module)
     finally:

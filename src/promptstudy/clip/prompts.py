@@ -22,6 +22,11 @@ class PromptLayout(nn.Module):
     `(prefix [R, P, D], suffix [R, C, S, D], end [C])`, the arguments of `TextEncoder.forward`.
     """
 
+    slots: Tensor  # [C, S] which context vector is at each place of a suffix; -1: none
+    end: Tensor  # [C]
+    start: Tensor  # [1, D]
+    words: Tensor  # [C, S, D]
+
     def __init__(self, encoder: TextEncoder, class_names: list[str],
                  context: ContextParams) -> None:
         super().__init__()
@@ -34,7 +39,7 @@ class PromptLayout(nn.Module):
         rows = [self._row(encoder, name, before) for name in self.class_names]
         length = max(len(row) for row in rows)
         tokens = torch.zeros(len(rows), length, dtype=torch.long)
-        slots = torch.full((len(rows), length), -1)  # which context vector is here; -1: none
+        slots = torch.full((len(rows), length), -1)
         for index, row in enumerate(rows):
             for place, (token, slot) in enumerate(row):
                 tokens[index, place], slots[index, place] = token, slot
@@ -89,7 +94,7 @@ def initial_contexts(encoder: TextEncoder, layout: PromptLayout, context: Contex
     [R, N, M, D] or [R, N, C, M, D], and initial words get that noise too, since prompts that start
     equal stay equal. Raises `ValueError` when the initial words are not M tokens.
     """
-    shape = (layout.n_ctx, encoder.width)
+    shape: tuple[int, ...] = (layout.n_ctx, encoder.width)
     if layout.class_specific:
         shape = (len(layout.class_names), *shape)
     if n_prompts is not None:

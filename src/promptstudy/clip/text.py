@@ -51,9 +51,15 @@ class TextEncoder(nn.Module):
     Raises `NotImplementedError` naming the property of a tower for which the savings do not hold.
     """
 
+    token_embedding: nn.Embedding
+    positional_embedding: Tensor
+    ln_final: nn.Module
+    blocks: Any
+    text_projection: Any
+
     def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()
-        tower = getattr(model, "text", model)  # open_clip's CustomTextCLIP keeps it in `.text`
+        tower: Any = getattr(model, "text", model)  # open_clip's CustomTextCLIP keeps it in `.text`
         _check_causal(tower)
         self.token_embedding = tower.token_embedding
         self.positional_embedding = tower.positional_embedding
@@ -125,7 +131,8 @@ class TextEncoder(nn.Module):
         last = self.blocks[-1]
         own = _heads(last, hidden, "kv")
         row = hidden[:, torch.arange(classes, device=end.device), end].unsqueeze(2)  # [R, C, 1, D]
-        mixed = _attend(*_heads(last, row, "q"), own, shared[-1], sees[end].unsqueeze(1))
+        query, = _heads(last, row, "q")
+        mixed = _attend(query, own, shared[-1], sees[end].unsqueeze(1))
         return self._project(self.ln_final(_finish(last, row, mixed).squeeze(2)))
 
     def _run_in_chunks(self, suffix, end, shared, most):

@@ -48,7 +48,7 @@ def encode_descriptions(encoder: TextEncoder, sentences: dict[str, list[str]],
     if missing:
         raise CorpusError(f"no description of {', '.join(map(repr, missing))}")
     counts = torch.tensor([len(sentences[name]) for name in class_names], device=encoder.device)
-    present = torch.arange(counts.max(), device=encoder.device) < counts[:, None]
+    present = torch.arange(int(counts.max()), device=encoder.device) < counts[:, None]
     texts = [sentence for name in class_names for sentence in sentences[name]]
     features = torch.zeros(*present.shape, encoder.dim, device=encoder.device)
     features[present] = F.normalize(encoder.encode_text(texts, progress=progress), dim=-1)

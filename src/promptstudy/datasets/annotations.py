@@ -5,7 +5,6 @@ Each function takes the dataset's folder and returns `{"train": [Item, ...], "va
 """
 
 import ast
-import importlib.util
 import io
 import re
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError
-from ..textfiles import decoded
+from ..textfiles import decoded, package_folder
 from .folders import folder_items, folder_names
 from .items import Item, divide, divide_trainval
 
@@ -71,8 +70,8 @@ def oxford_flowers(folder: Path) -> dict[str, Any]:
 
 def _flower_names():
     """The list `classes` in torchvision's source: importing it takes seconds, for all of torch."""
-    package = Path(importlib.util.find_spec("torchvision").origin).parent
-    tree = ast.parse((package / "datasets" / "flowers102.py").read_text(encoding="utf-8"))
+    source = package_folder("torchvision") / "datasets" / "flowers102.py"
+    tree = ast.parse(source.read_text(encoding="utf-8"))
     return next(ast.literal_eval(node.value) for node in ast.walk(tree)
                 if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "classes")
 

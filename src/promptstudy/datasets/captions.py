@@ -24,7 +24,7 @@ def load_captioned(params: Params, name: str) -> Dataset:
     """
     splits = read_captions(captions_path(params, name))
     items = {split: [Item(path, 0, name) for path in splits[split]] for split in SPLITS}
-    return Dataset(name, [name], "", **items)
+    return Dataset(name, [name], "", items["train"], items["val"], items["test"])
 
 
 def load_captions(params: Params, name: str) -> dict[str, list[str]]:
@@ -66,7 +66,7 @@ def read_captions(path: Path) -> dict[str, dict[str, list[str]]]:
             raise DatasetError(f"{path}: {FORMS}; it holds {str(entry)[:80]}")
         if fault := path_fault(entry["image"]):
             raise DatasetError(f"{path}: the image {entry['image']!r} {fault}")
-    splits = {split: {} for split in SPLITS}
+    splits: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
     for entry, split in zip(entries, _splits(entries, path), strict=True):
         if any(entry["image"] in images for images in splits.values()):
             raise DatasetError(f"{path}: two entries for the image {entry['image']!r}; merge them")

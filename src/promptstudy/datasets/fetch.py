@@ -97,18 +97,18 @@ def unpack(archive: Path, folder: Path) -> None:
                 _check_unpacked(archive, sum(member.file_size for member in file.infolist()))
                 file.extractall(folder)
             return
-        with tarfile.open(archive) as file:
+        with tarfile.open(archive) as tar:
             # Python's own guard of the same kind, from 3.11.4 on
-            file.extraction_filter = getattr(tarfile, "data_filter", None)
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
             unpacked = 0
-            for member in file:  # one by one: a large archive is read once
+            for member in tar:  # one by one: a large archive is read once
                 check(member.name)
                 if not (member.isreg() or member.isdir()):
                     raise FetchError(f"{archive} cannot be unpacked: {member.name!r} is neither a "
                                      "file nor a folder")
                 unpacked += member.size
                 _check_unpacked(archive, unpacked, member.size)
-                file.extract(member, folder, set_attrs=False)
+                tar.extract(member, folder, set_attrs=False)
     except NotImplementedError as error:
         raise FetchError(f"{archive} cannot be unpacked: {error}; unpack it with another program "
                          "and put its folders into place") from None

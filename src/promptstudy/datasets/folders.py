@@ -33,7 +33,7 @@ def read_folder(folder: Path, test_only: bool = False) -> dict[str, list[Item]]:
         items = folder_items(folder, _numbered(names))
         return {"train": [], "val": [], "test": items} if test_only else divide(items, folder)
     classes = _numbered(folder_names(folder / named["train"]))
-    splits = {split: [] for split in SPLITS}
+    splits: dict[str, list[Item]] = {split: [] for split in SPLITS}
     for split, name in named.items():
         found = folder_names(folder / name)
         for class_name in sorted(set(found) - set(classes)):
@@ -81,7 +81,8 @@ def image_names(folder: Path) -> tuple[list[str], list[str]]:
     A pipe or a device is not an image, whatever its name: reading it would never end. A dangling
     link counts as an image, so that the image check reports it as missing.
     """
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             is_image = entry.name.lower().endswith(IMG_EXTENSIONS) and entry.name[0] != "."

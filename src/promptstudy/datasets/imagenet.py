@@ -27,7 +27,8 @@ def imagenet(folder: Path) -> dict[str, Any]:
     images, names = folder / "images", class_names(folder)
     for split in ("train", "val"):
         _check(images / split, names)
-    lists, classes = {"train": [], "val": []}, _labelled(names)
+    lists: dict[str, Any] = {"train": [], "val": []}
+    classes = _labelled(names)
     every = folder_items(images, classes, "train")
     for wnid, (_, group) in zip(classes, groupby(every, lambda item: item.label), strict=True):
         items = list(group)

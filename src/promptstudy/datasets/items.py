@@ -43,7 +43,8 @@ def divide(items: list[Item], source: Path) -> dict[str, list[Item]]:
     Classes are taken in order of first appearance and shuffled by one generator of seed 1. Raises
     `DatasetError`, naming `source`, for a class with too few images.
     """
-    generator, splits = random.Random(SPLIT_SEED), {split: [] for split in SPLITS}
+    generator = random.Random(SPLIT_SEED)
+    splits: dict[str, list[Item]] = {split: [] for split in SPLITS}
     for group in _by_class(items):
         generator.shuffle(group)
         n_train, n_val = round(0.5 * len(group)), round(0.2 * len(group))

@@ -77,7 +77,7 @@ LAYOUTS = {
 }
 
 
-def read_layout(root: Path, layout: str) -> dict[str, Any]:
+def read_layout(root: Path, layout: Layout) -> dict[str, Any]:
     """Return the lists of a `Layout` below `root`: `{"train": [Item, ...], "val": ..., ...}`.
 
     With "imagenet_labels" for the shifted versions of ImageNet. Warns if the lists are not the

@@ -24,7 +24,7 @@ def image_folder(params: Params, name: str) -> Path:
     `data_root` is not set, or when it or the folder does not exist.
     """
     settings = params.captioned.get(name) or params.every_dataset[name]
-    layout = LAYOUTS.get(getattr(settings, "layout", None))
+    layout = LAYOUTS.get(getattr(settings, "layout", None) or "")
     if shift_of(params, name):
         return image_folder(params, params.transfer.source)
     if layout:
@@ -57,7 +57,7 @@ def load_dataset(params: Params, name: str) -> Dataset:
     if shift_of(params, name):
         return _drawn(load_dataset(params, params.transfer.source), name, params.transfer.per_class)
     settings, folder = params.every_dataset[name], image_folder(params, name)
-    layout, test_only = LAYOUTS.get(settings.layout), name in params.transfer.domain
+    layout, test_only = LAYOUTS.get(settings.layout or ""), name in params.transfer.domain
     if layout:
         source, lists = folder, read_layout(data_root(params), layout)
     elif settings.split is None:
@@ -110,7 +110,8 @@ def _checked_class_names(splits, source, test_only, published):
 
     In ImageNet two pairs of classes share a name; CoOp keeps them, so this only warns.
     """
-    names, labels = {}, {}
+    names: dict[int, str] = {}
+    labels: dict[str, int] = {}
     for item in (item for split in SPLITS for item in splits[split]):
         known = names.setdefault(item.label, item.class_name)
         if known != item.class_name:

@@ -16,8 +16,8 @@ BOUNDS = re.compile(r"\b(too (large|big|small|high|low|long|short)|at (most|leas
 
 def adapted(body: dict[str, Any], changes: dict[str, str | None]) -> dict[str, Any]:
     """Return the body of a request with `changes` made."""
-    return {changes.get(name, name): value for name, value in body.items()
-            if changes.get(name, name)}
+    names = {name: changes.get(name, name) for name in body}
+    return {new: body[name] for name, new in names.items() if new}
 
 
 def refused(text: str, body: dict[str, Any],

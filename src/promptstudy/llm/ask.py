@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..errors import AskError
 from ..params import Params
-from .completion import BadReply, Usage, read_completion
+from .completion import BadReply, Completion, Usage, read_completion
 from .endpoint import Endpoint, Rejected, Trouble
 from .log import ReplyLog, log_path, read_log
 from .queries import Request, requests
@@ -90,8 +90,10 @@ class _Run:
 
     def __init__(self, params: Params, log: ReplyLog) -> None:
         self.params, self.settings, self.log = params, params.llm, log
-        self.last_answer = None
-        self.failed, self.troubles, self.usages = [], [], []
+        self.last_answer: float | None = None
+        self.failed: list[tuple[Request, str]] = []
+        self.troubles: list[str] = []
+        self.usages: list[Usage] = []
 
     async def send(self, todo: list[Request], name: str) -> Outcome:
         """Return the `Outcome` of sending the requests `todo`."""
@@ -129,9 +131,9 @@ class _Run:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Trouble), wait=_wait, reraise=True,
             stop=stop_before_delay(self.settings.patience),
-            before_sleep=lambda state: self.troubles.append(str(state.outcome.exception())))
+            before_sleep=self._note)
         try:
-            completion = await retrying(self._attempt, request)
+            completion: Completion = await retrying(self._attempt, request)
         except Trouble as error:
             if (self.last_answer or 0) < began:
                 raise AskError(
@@ -146,6 +148,10 @@ class _Run:
             raise
         self.last_answer = time.monotonic()
         return completion.usage or Usage()
+
+    def _note(self, state):
+        """Remember why a request is sent again."""
+        self.troubles.append(str(state.outcome.exception()))
 
     async def _attempt(self, request):
         answer = await self.endpoint.answer(request.body)

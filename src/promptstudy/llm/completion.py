@@ -73,7 +73,9 @@ def put_together(stream: str) -> str:
 
     Raises `BadReply` if the stream holds an error or ends before the reply does.
     """
-    said, refused, finish_reason, usage, done = [], [], None, None, False
+    said: list[str] = []
+    refused: list[str] = []
+    finish_reason, usage, done = None, None, False
     for line in re.split(r"\r\n|\r|\n", stream):
         field, _, data = line.partition(":")
         if field.strip() != "data" or not data.strip():
@@ -83,8 +85,8 @@ def put_together(stream: str) -> str:
             break
         chunk = _read(Chunk, data)
         if chunk.error is not None:
-            said = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
-            raise BadReply(f"an error in the stream: {one_line(printable(str(said)))}")
+            error = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
+            raise BadReply(f"an error in the stream: {one_line(printable(str(error)))}")
         usage = chunk.usage or usage
         for piece in chunk.choices:
             if piece.index == 0:

@@ -44,7 +44,7 @@ def read_corpus(path: Path, class_names: list[str]) -> Matched:
 
 def _products(path):
     """`{coarse class: [description of each of its products]}` of Grocery Store's classes.csv."""
-    content = {}
+    content: dict[str, list[str]] = {}
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             text = path.parent / row["Product Description Path (str)"].lstrip("/")
@@ -58,7 +58,7 @@ def match(corpus: dict[str, list[str]], class_names: list[str], path: Path) -> M
 
     Raises `CorpusError` when two entries would both belong to one class.
     """
-    entries = {}
+    entries: dict[str, str] = {}
     for key in corpus:
         other = entries.setdefault(plain_name(key), key)
         if corpus[other] != corpus[key]:
@@ -66,8 +66,8 @@ def match(corpus: dict[str, list[str]], class_names: list[str], path: Path) -> M
                               "different sentences; remove one")
     sentences, problems = {}, []
     for name in class_names:
-        key = entries.get(plain_name(name))
-        texts = [text.strip() for text in corpus.get(key, [])]
+        found = entries.get(plain_name(name))
+        texts = [text.strip() for text in corpus[found]] if found else []
         sentences[name] = [text for text in dict.fromkeys(texts) if text]
         if key is None:
             problems.append(Problem(name, "not in the corpus"))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ class Descriptions(NamedTuple):
 
     texts: dict
     provenance: dict
-    problems: list = ()
+    problems: Sequence[Problem] = ()
 
     @property
     def sha256(self) -> str:
@@ -88,7 +88,7 @@ def behind(prompt: str, sentences: list[str]) -> list[str]:
 def provenance(params: Params, name: str, class_names: list[str]) -> dict[str, Any]:
     """Return the provenance record of the descriptions of dataset `name`."""
     if name in params.llm.corpora:
-        source = {"corpus": file_sha256(params.root / params.llm.corpora[name])}
+        source: dict[str, Any] = {"corpus": file_sha256(params.root / params.llm.corpora[name])}
     else:
         path = log_path(params, name)
         asked = {"model", "n_replies", "temperature", "max_tokens", "seed", "extra"}

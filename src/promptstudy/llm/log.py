@@ -11,7 +11,7 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from ..errors import DamagedFile
 from ..files import write_text
@@ -39,7 +39,8 @@ class ReplyLog:
     """Appends replies to the log at `path`. A context manager; raises `DamagedFile`."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self._digests = path, None
+        self.path = path
+        self._digests: IO[str] | None = None
 
     def __enter__(self):
         self._so_far = _read(self.path)[1]
@@ -57,7 +58,8 @@ class ReplyLog:
         if self._digests:
             self._digests.close()
 
-    def append(self, request: Request, body: str, changes: dict[str, str | None] = None) -> None:
+    def append(self, request: Request, body: str, changes: dict[str, str | None] | None = None,
+               ) -> None:
         """Write a reply; it is on disk when this returns.
 
         `changes` are those that the endpoint made necessary in the request (see `adapt`).

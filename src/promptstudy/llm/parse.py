@@ -73,7 +73,7 @@ def parse(requests: list[Request], replies: Iterable[Reply]) -> Parsed:
             answers[reply.key] = read_completion(reply.body)
         except BadReply:
             pass  # ask() has sent the request again; if that failed, it is unanswered
-    sentences = {request.class_name: [] for request in requests}
+    sentences: dict[str, list[str]] = {request.class_name: [] for request in requests}
     problems, seen = [], set()
     for request in requests:
         name = request.class_name

@@ -41,7 +41,7 @@ class CoCoOp(CoOp):
         self.network = ContextNetwork(generators_of(seeds), encoder.dim, encoder.width).to(
             encoder.device)
 
-    def class_features(self, features):
+    def class_features(self, features: Tensor) -> Tensor:  # type: ignore[override]
         """Return normalised text features [R, B, C, d] for normalised image features [R, B, d].
 
         To the text encoder every image is a run of its own.

@@ -39,11 +39,13 @@ class DuAlPT(PLOT):
     classes. They and `train_local` are needed if their part of the loss weighs more than 0.
     """
 
+    variant: DuAlPTVariant
+
     def __init__(self, encoder: TextEncoder, class_names: list[str], variant: DuAlPTVariant,
                  logit_scale: float, *, descriptions: DescriptionFeatures | None = None,
                  **given: Any) -> None:
         super().__init__(encoder, class_names, variant, logit_scale, **given)
-        self.descriptions = descriptions
+        self.descriptions: Any = descriptions
 
     def local_plan(self, similarity: Tensor) -> Tensor:
         """Return what each pair of local feature and prompt weighs, for similarities [..., L, N].
@@ -55,7 +57,7 @@ class DuAlPT(PLOT):
         match self.variant.local_align:
             case "ot":
                 return super().local_plan(similarity)
-            case "topk":
+            case _:  # topk
                 count = max(1, round(NEAREST * n_local))
                 chosen = similarity.topk(count, dim=-2).indices
                 ones = torch.zeros_like(similarity).scatter(-2, chosen, 1.0)
@@ -89,7 +91,7 @@ class DuAlPT(PLOT):
             case "infonce":
                 own = torch.arange(len(mean), device=mean.device).expand(len(classes), -1)
                 return cross_entropy(classes @ mean.T / TAU_TEXT, own)
-            case "kl":
+            case _:  # kl
                 teacher = self.global_logits(features, mean).log_softmax(dim=-1)
                 divergence = F.kl_div(logits.log_softmax(dim=-1), teacher, reduction="none",
                                       log_target=True)

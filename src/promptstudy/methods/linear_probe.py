@@ -70,7 +70,7 @@ def _searched(score):
 
 def fit_all(params: Params, pack: FeaturePack, progress: str | None = None) -> dict[str, Tensor]:
     """Return the tensors `SHOTS/SEED/{weight,bias,C}` of the probes of every draw of the suite."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     runs = [(shots, seed) for shots in params.shots for seed in params.seeds]
     for shots, seed in tqdm(runs, desc=progress, disable=progress is None):
         train, val = pack.draw(shots, seed)

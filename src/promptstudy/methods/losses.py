@@ -10,7 +10,7 @@ from torch.nn import functional as F
 class Batch(NamedTuple):
     """The input of a method's loss: one batch of images for each of R runs."""
 
-    index: torch.Tensor  # [R, B] index of each image in the training images
+    index: torch.Tensor  # type: ignore[assignment] # [R, B] index of each image in the training images
     features: torch.Tensor  # [R, B, d] normalised global features
     labels: torch.Tensor  # [R, B]
 

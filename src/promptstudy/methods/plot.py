@@ -55,7 +55,7 @@ class PLOT(nn.Module):
                                         variant.n_prompts)
         self.layout.check(contexts)
         self.contexts = nn.Parameter(contexts.to(encoder.device, copy=True))
-        self.train_local = None
+        self.train_local: Any = None  # local features [n, L, d] of all training images
         if train_local is not None:
             self.train_local = F.normalize(train_local.to(encoder.device), dim=-1)
 

@@ -27,9 +27,10 @@ class ProGrad(HeldToHandCrafted):
         task = cross_entropy(logits, batch.labels)
         teacher = self.logits(batch.features, self.hard).softmax(dim=-1)
         general = -(teacher * logits.log_softmax(dim=-1)).sum(dim=-1).mean(dim=-1)
-        gradients = [torch.autograd.grad(loss.sum(), self.contexts, retain_graph=True)[0]
-                     for loss in (task, general)]
-        linear = (self.contexts * without_conflict(*gradients, self.weight)).flatten(1).sum(dim=1)
+        g_ce, g_kd = (torch.autograd.grad(loss.sum(), self.contexts, retain_graph=True)[0]
+                      for loss in (task, general))
+        g = without_conflict(g_ce, g_kd, self.weight)
+        linear = (self.contexts * g).flatten(1).sum(dim=1)
         return task.detach() + (linear - linear.detach())
 
 

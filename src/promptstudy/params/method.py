@@ -1,7 +1,7 @@
 """What the blocks of all methods have in common."""
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -48,7 +48,7 @@ class Setting(NamedTuple):
     """One row of a method's plan; its runs, one per seed, are trained together."""
 
     protocol: str  # few_shot, base_to_new, transfer or retrieval
-    variant: Block  # has a `label`
+    variant: Any  # a block with a `label`, of another kind for each method
     shots: int
 
     @property
@@ -69,15 +69,19 @@ class MethodParams(Block):
     required: ClassVar[bool] = False  # must every suite run it?
     naming: ClassVar[str] = "rename one"  # what to do if two ablations share a name
 
+    if TYPE_CHECKING:
+        few_shot: Any = None
+        base_to_new: Any = None
+
     schedule: Schedule
-    ablations: list[Block] = []
+    ablations: Sequence[Block] = []
     ablation_protocol: Literal["few_shot", "base_to_new"] = "few_shot"
     ablation_datasets: list[str] = Field(
         [], description="datasets on which the ablations are trained")
     ablation_shots: list[Positive] = Field([], description="shot counts of the ablations")
 
     @property
-    def ablation_variants(self) -> list[Block]:
+    def ablation_variants(self) -> list[Any]:
         """The variants of the ablations, as a list."""
         return list(self.ablations)
 
@@ -94,6 +98,8 @@ class NamedAblations(MethodParams):
     That is the main variant of `ablation_protocol`.
     """
 
+    ablations: dict[str, Any] = {}  # type: ignore[assignment]
+
     @model_validator(mode="before")
     @classmethod
     def _complete_ablations(cls, values):
@@ -107,7 +113,7 @@ class NamedAblations(MethodParams):
         return {**values, "ablations": ablations}
 
     @property
-    def ablation_variants(self) -> list[Block]:
+    def ablation_variants(self) -> list[Any]:
         """The variants of the ablations, as a list."""
         return list(self.ablations.values())
 

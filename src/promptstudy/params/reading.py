@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar, get_origin
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -49,10 +49,10 @@ def _describe(fault, model):
     return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}{value}"
 
 
-def _keys_at(model, location):
+def _keys_at(model: Any, location: Iterable[Any]) -> Iterable[str]:
     """The keys that the block at `location` of a `model` may have."""
     for part in location:
-        annotation = model.model_fields[part].annotation if isinstance(model, type) else model[1]
+        annotation = model[1] if isinstance(model, tuple) else model.model_fields[part].annotation
         arguments = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
         if get_origin(annotation) in (dict, list):
             # the next part, a name given by the user or a number, selects a block in it

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, create_model
 
 from ..errors import ParamsError
-from ..params import Params
 from . import methods
 from .blocks import Block, Positive
 from .cross_check import cross_check
