@@ -1,6 +1,6 @@
 """CoCoOp: a context that every image shifts (Zhou et al., CVPR 2022).
 
-After the paper's code.
+Follows the paper's code.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from .coop import CoOp
 from .losses import Batch, cross_entropy
 from .stacked import ContextNetwork, generators_of
 
-# prompts of images that are encoded at once: three seeds' of ImageNet's 1,000 classes are one piece
+# Prompts that are encoded at once: one image's for ImageNet's 1,000 classes and three seeds fit in.
 PROMPTS = 2**12
 
 
@@ -31,7 +31,7 @@ class CoCoOp(CoOp):
         p(y = i | x) = exp(cos(f, g(t_i(x))) / tau) / sum_j exp(cos(f, g(t_j(x))) / tau).
 
     variant: `ContextParams`. `contexts` are the starting point, as CoOp's; the meta-networks
-    (`ContextNetwork`) are drawn from `seeds`, one a run, as those of the paper's code.
+    (`ContextNetwork`) are drawn from `seeds`, one per run, as in the paper's code.
     """
 
     def __init__(self, encoder: TextEncoder, class_names: list[str], variant: ContextParams,
@@ -44,7 +44,7 @@ class CoCoOp(CoOp):
     def class_features(self, features: Tensor) -> Tensor:  # type: ignore[override]
         """Return normalised text features [R, B, C, d] for normalised image features [R, B, d].
 
-        To the text encoder every image is a run of its own.
+        The text encoder treats every image as a run of its own.
         """
         shift = self.network(features)  # pi [R, B, D]
         shape = (*shift.shape[:2], *[1] * (self.contexts.ndim - 2), shift.shape[-1])
@@ -55,8 +55,8 @@ class CoCoOp(CoOp):
     def scores(self, features: Tensor) -> Tensor:
         """Return class scores [R, B, C] of normalised image features [R, B, d].
 
-        Images are taken in pieces of about `PROMPTS` prompts. What several pieces hold for the
-        gradient is not kept, but computed again for it, piece by piece.
+        Images are processed in pieces of about `PROMPTS` prompts. If there are several pieces,
+        their activations are recomputed in the backward pass instead of being stored.
         """
         def piece(features):
             return self.logit_scale * torch.einsum("rbd,rbcd->rbc", features,
@@ -83,7 +83,7 @@ def texts(task: Task) -> None:
 
 
 def build(task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> CoCoOp:
-    """Return the untrained CoCoOp of a setting, one run a seed."""
+    """Return the untrained CoCoOp of a setting, one run per seed."""
     return CoCoOp(task.encoder, class_names, setting.variant, task.logit_scale,
                   seeds=task.params.seeds)
 

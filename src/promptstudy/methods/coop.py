@@ -19,8 +19,8 @@ class CoOp(nn.Module):
     With t_i the prompt of class i, g the text encoder, f an image feature and tau the temperature:
     p(y = i | x) = exp(cos(g(t_i), f) / tau) / sum_j exp(cos(g(t_j), f) / tau).
 
-    variant: `ContextParams`. `contexts` [R, M, D] or [R, C, M, D] are the starting point, fresh
-    ones drawn from `seeds` when None. Learned contexts shared by all classes can be given other
+    variant: `ContextParams`. `contexts` [R, M, D] or [R, C, M, D] are the starting point; if None,
+    they are drawn from `seeds`. Learned contexts shared by all classes can be given other
     class names (base-to-new, cross-dataset); class-specific ones cannot. Raises `ValueError` for
     contexts that do not fit.
     """
@@ -64,7 +64,7 @@ def texts(task: Task) -> None:
 
 
 def build(task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> CoOp:
-    """Return the untrained CoOp of a setting, one run a seed."""
+    """Return the untrained CoOp of a setting, one run per seed."""
     return CoOp(task.encoder, class_names, setting.variant, task.logit_scale,
                 seeds=task.params.seeds)
 

@@ -2,8 +2,8 @@
 
 Hu, Lin, Wang, Sun and Xu, *Context-Aware Prompt Tuning for Vision-Language Model with
 Dual-Alignment*, 2023. Re-implemented from the abstract, which names the two alignments and nothing
-else; the equations follow PLOT (Chen et al., ICLR 2023) for the local side, and for the text side
-KgCoOp (`mean`), ProGrad (`kl`) or the transport that the local side has.
+else. The equations of the local side follow PLOT (Chen et al., ICLR 2023); those of the text side
+follow KgCoOp (`mean`), ProGrad (`kl`) or the transport of the local side (`ot`).
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from .losses import Batch, cross_entropy
 from .plot import PLOT
 from .transport import sinkhorn
 
-ITERATIONS = 100  # plans are fitted to 1e-4 of a weight within these, at entropy 0.02
+ITERATIONS = 100  # enough to fit plans to within 1e-4 of a weight at entropy 0.02
 NEAREST = 0.2  # `topk` averages this share of the local features (PLOT's 10 of 49)
 TAU_TEXT = 0.1  # temperature of `infonce`
 
@@ -32,11 +32,11 @@ class DuAlPT(PLOT):
 
     With E_ck the K descriptions of class c, and PLOT's scores z^g by an image's global and z^l by
     its local features, training minimises CE(z^g) + alpha CE(z^l) + lambda L_text (see
-    `text_loss`). The prediction is the largest z^g + beta z^l; neither it nor new classes need
-    descriptions.
+    `text_loss`). The prediction is the largest z^g + beta z^l, which needs no descriptions, even
+    of new classes.
 
     variant: `DuAlPTVariant`; the other arguments are PLOT's, and `descriptions` are those of the
-    classes. They and `train_local` are needed if their part of the loss weighs more than 0.
+    classes. These and `train_local` are needed only if their parts of the loss have a weight.
     """
 
     variant: DuAlPTVariant
@@ -48,7 +48,7 @@ class DuAlPT(PLOT):
         self.descriptions: Any = descriptions
 
     def local_plan(self, similarity: Tensor) -> Tensor:
-        """Return what each pair of local feature and prompt weighs, for similarities [..., L, N].
+        """Return the weight of each pair of local feature and prompt: similarities are [..., L, N].
 
         `ot`: PLOT's transport plan; `topk`: for each prompt the most similar local features.
         Weights add up to 1.
@@ -125,7 +125,7 @@ def texts(task: Task) -> dict[str, list[str]]:
 
 
 def build(task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> DuAlPT:
-    """Return the untrained DuAl-PT of a setting, one run a seed."""
+    """Return the untrained DuAl-PT of a setting, one run per seed."""
     of_classes = descriptions(task, setting.variant.descriptions).of(slice(len(class_names)))
     return DuAlPT(task.encoder, class_names, setting.variant, task.logit_scale,
                   seeds=task.params.seeds, train_local=task.pack.train.local,

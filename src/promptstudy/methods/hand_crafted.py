@@ -1,4 +1,4 @@
-"""What KgCoOp and ProGrad share: a learned prompt that is held to the hand-crafted one."""
+"""What KgCoOp and ProGrad share: a learned prompt that is kept near the hand-crafted one."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -14,7 +14,7 @@ from .coop import CoOp
 
 
 class HeldToHandCrafted(CoOp):
-    """R runs of CoOp whose training looks at the hand-crafted prompts too; it predicts as CoOp.
+    """R runs of CoOp whose training also uses the hand-crafted prompts; they predict as CoOp.
 
     variant: has a `context` and a `weight`; `hard` [C, d] are the normalised features of the
     hand-crafted prompts.
@@ -28,13 +28,13 @@ class HeldToHandCrafted(CoOp):
 
     @classmethod
     def build(cls, task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> Self:
-        """Return the untrained method of a setting, one run a seed."""
+        """Return the untrained method of a setting, one run per seed."""
         return cls(task.encoder, class_names, setting.variant, task.logit_scale,
                    seeds=task.params.seeds, hard=task.template_features[:len(class_names)])
 
 
 def texts(task: Task) -> dict[str, list[str]]:
-    """Return the hand-crafted prompts that the class features are held to."""
+    """Return the hand-crafted prompts that the class features are kept near."""
     return task.template_texts
 
 

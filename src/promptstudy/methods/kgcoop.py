@@ -1,6 +1,6 @@
-"""KgCoOp: class features that learn, but stay near the hand-crafted ones (Yao et al., CVPR 2023).
+"""KgCoOp: learned class features that stay near the hand-crafted ones (Yao et al., CVPR 2023).
 
-After the paper's code; its weight w = 8 is from memory.
+Follows the paper's code; the weight w = 8 is from memory.
 """
 
 from torch import Tensor

@@ -27,17 +27,17 @@ def fit_linear_probe(features: Tensor, labels: Tensor, val_features: Tensor, val
 
     L2-regularised logistic regression on un-normalised features. As in CoOp's code, the inverse
     regularisation strength is the best of a coarse grid, refined by eight rounds of bisection
-    of the decades around it. Without validation images it is `DEFAULT_C`.
+    within a decade on either side. Without validation images it is `DEFAULT_C`.
     """
 
     @functools.cache  # the bisection comes back to values it has tried
     def fitted(log_c):
         model = LogisticRegression(C=10**log_c, max_iter=1000, solver="lbfgs")
-        # the products are too small to share between threads, which mostly wait for each other
+        # matrices are so small that several threads would mostly wait for each other
         with warnings.catch_warnings(), threadpool_limits(1):
-            # hardly regularised probes stop at 1,000 iterations, as they do in CoOp's runs
+            # with little regularisation 1,000 iterations are not enough, in CoOp's runs either
             warnings.simplefilter("ignore", ConvergenceWarning)
-            # with one image a class, class numbers look like a regression's target
+            # with one image per class, scikit-learn takes the labels for numbers to predict
             warnings.filterwarnings("ignore", message="The number of unique classes")
             model.fit(features.numpy(), labels.numpy())
         return model
@@ -51,7 +51,7 @@ def fit_linear_probe(features: Tensor, labels: Tensor, val_features: Tensor, val
     weight = torch.zeros(n_classes, features.shape[1])
     bias = torch.full((n_classes,), -torch.inf)  # a class without an image is never predicted
     rows, offsets = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
-    if len(model.classes_) == 2:  # scikit-learn gives one row: the second class over the first
+    if len(model.classes_) == 2:  # scikit-learn gives one row: the second class minus the first
         rows, offsets = (torch.cat([torch.zeros_like(t), t]) for t in (rows, offsets))
     weight[model.classes_], bias[model.classes_] = rows.float(), offsets.float()
     return weight, bias, 10**best

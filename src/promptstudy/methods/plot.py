@@ -1,7 +1,7 @@
-"""PLOT: several prompts a class, each matched with its part of the image (Chen et al., ICLR 2023).
+"""PLOT: several prompts per class, each matched with its part of an image (Chen et al., ICLR 2023).
 
-After the paper's code. Two things differ: local features are those of the whole image, as packs
-have none of its random crops, and Sinkhorn's steps have a fixed number.
+Follows the paper's code, with two differences: local features come from the whole image, as feature
+packs hold none of its random crops, and Sinkhorn's algorithm runs a fixed number of iterations.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from ..task import Task
 from .losses import Batch, cross_entropy
 from .transport import sinkhorn
 
-ITERATIONS = 20  # plans are fitted to 1e-4 of a weight within these
+ITERATIONS = 20  # enough to fit plans to within 1e-4 of a weight
 CHUNK = 256  # images that are predicted at once
 
 
@@ -36,8 +36,8 @@ class PLOT(nn.Module):
     The paper's code adds, on ImageNet alone, the score of the global feature f (`with_global`):
         z^g_c = f . T_c / tau  with T_c the normalised mean of T_cn over n.
 
-    variant: `PLOTVariant`. `contexts` [R, N, M, D] or [R, N, C, M, D] are the starting point, fresh
-    ones drawn from `seeds` when None. `train_local` [n, L, d] are the local features of all
+    variant: `PLOTVariant`. `contexts` [R, N, M, D] or [R, N, C, M, D] are the starting point; if
+    None, they are drawn from `seeds`. `train_local` [n, L, d] are the local features of all
     training images, which the loss needs. Raises `PromptError` for contexts that do not fit.
     """
 
@@ -62,8 +62,8 @@ class PLOT(nn.Module):
     def class_features(self) -> tuple[Tensor, Tensor]:
         """Return normalised features of the classes [R, C, d] and of their prompts [R, C, N, d].
 
-        The N prompts are N more runs to the text encoder. Their mean is taken before they are
-        normalised, as the paper's code does.
+        The text encoder treats the N prompts as further runs. Their mean is taken before they are
+        normalised, as in the paper's code.
         """
         features = self.encoder(*self.layout(self.contexts.flatten(0, 1)))
         features = features.unflatten(0, self.contexts.shape[:2]).transpose(1, 2)
@@ -79,14 +79,14 @@ class PLOT(nn.Module):
         return self.logit_scale * (self.local_plan(similarity) * similarity).sum(dim=(-2, -1))
 
     def local_plan(self, similarity: Tensor) -> Tensor:
-        """Return what each pair of local feature and prompt weighs, for similarities [..., L, N].
+        """Return the weight of each pair of local feature and prompt: similarities are [..., L, N].
 
         That is the transport plan, without a gradient; its weights add up to 1.
         """
         return sinkhorn(1 - similarity, self.variant.sinkhorn_eps, ITERATIONS)
 
     def scores(self, features: Tensor, local: Tensor, classes: Tensor, prompts: Tensor) -> Tensor:
-        """Return class scores [R, B, C] of normalised image features: z^l, and z^g if it is added.
+        """Return class scores [R, B, C] of normalised image features: z^l, or z^l + z^g.
 
         features: [R, B, d] or [B, d], local: [R, B, L, d], the others as from `class_features`.
         """
@@ -124,7 +124,7 @@ def texts(task: Task) -> None:
 
 
 def build(task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> PLOT:
-    """Return the untrained PLOT of a setting, one run a seed."""
+    """Return the untrained PLOT of a setting, one run per seed."""
     return PLOT(task.encoder, class_names, setting.variant, task.logit_scale,
                 seeds=task.params.seeds, train_local=task.pack.train.local,
                 with_global=_with_global(task))

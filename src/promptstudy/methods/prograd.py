@@ -1,6 +1,6 @@
-"""ProGrad: only the part of a gradient that agrees with CLIP's own opinion (Zhu et al., ICCV 2023).
+"""ProGrad: only the part of a gradient that zero-shot CLIP agrees with (Zhu et al., ICCV 2023).
 
-After the paper's code, at its temperature T = 1 of the distillation.
+Follows the paper's code, in which the distillation has a temperature of T = 1.
 """
 
 import torch
@@ -15,7 +15,7 @@ class ProGrad(HeldToHandCrafted):
 
     g_ce is the gradient of the cross-entropy and g_kd that of the distillation loss
     -sum_c p_c log q_c, with p the hand-crafted prompt's class probabilities and q the learned
-    one's. Where the two disagree, g_ce gives up what goes against g_kd:
+    one's. Where the two conflict, the part of g_ce that opposes g_kd is removed:
     g = g_ce - lambda min(0, g_ce . g_kd) g_kd / |g_kd|^2.
 
     variant: `ProGradVariant`; `hard` [C, d] are the normalised features of the hand-crafted prompt.
@@ -35,9 +35,9 @@ class ProGrad(HeldToHandCrafted):
 
 
 def without_conflict(task: Tensor, general: Tensor, weight: float) -> Tensor:
-    """Return the gradients `task` [R, ...], without `weight` times what goes against `general`.
+    """Return the gradients `task` [R, ...] minus `weight` times their part that opposes `general`.
 
-    Every run is projected by itself, over all its context vectors together.
+    Each run is projected on its own, all of its context vectors together.
     """
     g, direction = task.flatten(1), general.flatten(1)
     against = (g * direction).sum(dim=1).clamp(max=0)

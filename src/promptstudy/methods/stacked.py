@@ -17,8 +17,8 @@ def generators_of(seeds: Sequence[int]) -> list[torch.Generator]:
 class Linear(nn.Module):
     """R linear maps of [R, ..., size_in] to [R, ..., size_out], weight [R, size_in, size_out].
 
-    Each run draws as `torch.nn.Linear` does, uniformly within 1 / sqrt(size_in), from its own one
-    of `generators`; `zero` starts all runs from 0 instead.
+    Each run draws as `torch.nn.Linear` does, uniformly within 1 / sqrt(size_in), with its own
+    one of the `generators`; `zero` starts all runs from 0 instead.
     """
 
     def __init__(self, generators: list[torch.Generator], size_in: int, size_out: int,
@@ -39,7 +39,7 @@ class MLP(nn.Module):
 
     The input is one normalised feature, or `inputs` of them side by side. Layers expect features of
     norm sqrt(dim), so they are scaled on the way in and back on the way out; at norm 1, GELU would
-    be as good as linear and the output as good as constant.
+    be nearly linear and the output nearly constant.
     """
 
     def __init__(self, generators: list[torch.Generator], dim: int, hidden: int, inputs: int = 1,
@@ -53,15 +53,15 @@ class MLP(nn.Module):
         return self.output(self.first(self.scale * x))
 
     def output(self, hidden: Tensor) -> Tensor:
-        """Return the output [..., dim] of what the first layer gave."""
+        """Return the output [..., dim] for an output of the first layer."""
         return self.second(F.gelu(hidden)) / self.scale
 
 
 class ContextNetwork(nn.Module):
     """R networks linear - ReLU - linear that turn features [R, N, d] into context [R, N, D].
 
-    The hidden layer has d / 16 units, as CoCoOp's meta-network. With `zero` the second layer starts
-    from 0: at first the networks change nothing.
+    The hidden layer has d / 16 units, as in CoCoOp's meta-network. With `zero` the second layer
+    starts from 0: at first the networks change nothing.
     """
 
     def __init__(self, generators: list[torch.Generator], size_in: int, size_out: int,

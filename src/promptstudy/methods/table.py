@@ -2,7 +2,7 @@
 
 Each such module has, beside its model,
     texts(task)                                  the texts it learns from (JSON-able), or None
-    build(task, setting, class_names, draws)     the untrained model, one run a seed
+    build(task, setting, class_names, draws)     the untrained model, one run per seed
     restore(task, setting, learned, subset="all", onto=None)
                                                  what was learned, around other class names
 and, if one training gives several predictors,

@@ -1,4 +1,4 @@
-"""What can be set about PLOT."""
+"""The settings of PLOT."""
 
 from collections.abc import Iterable
 
