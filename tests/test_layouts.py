@@ -12,8 +12,10 @@ import torch
 from conftest import SHARED, changed
 from make_golden import GOLDEN, MINIATURE, SEEDS, SHOTS, digest
 from scipy.io import savemat
+from torchvision.datasets import Flowers102
 
 from promptstudy.clip.backbone import load_backbone
+from promptstudy.datasets import annotations
 from promptstudy.datasets.images import check_images
 from promptstudy.datasets.items import SPLITS
 from promptstudy.datasets.layouts import LAYOUTS
@@ -197,6 +199,10 @@ SIZES = {"imagenet": (36, 24, 18), "oxford_pets": (15, 3, 12), "stanford_cars": 
 
 def test_every_layout_has_a_name_in_params_and_a_miniature():
     assert set(LAYOUTS) == set(Layout.__args__) == set(NAMES) == set(miniature.FOLDERS)
+
+
+def test_flower_names_are_read_from_torchvision_without_importing_it():
+    assert annotations._flower_names() == Flowers102.classes
 
 
 @anew

@@ -116,7 +116,8 @@ def extract(params: Params, name: str, backbone: Backbone, cache: Path) -> Featu
     `DatasetError` for a dataset or images that cannot be used.
     """
     if name in params.captioned:  # every image is a class of its own, so all are drawn
-        dataset, draws = load_captioned(params, name), dict[str, Tensor]()
+        dataset = load_captioned(params, name)
+        draws: dict[str, Tensor] = {}
     else:
         dataset, draws = drawn_only(load_dataset(params, name), params)
     folder = image_folder(params, name)
