@@ -30,42 +30,42 @@ from promptstudy.params import Setting, load_params
 from promptstudy.params.methods.aape import AAPEVariant
 from promptstudy.training import train
 
-# what changes are made to
-START = {"few_shot": {"lr": 0.1, "share": 1.0}, "base_to_new": {"lr": 0.01, "share": 0.5}}
-START = {protocol: {"agg_values": "identity", "mu": 100.0, **start}
-         for protocol, start in START.items()}
-BOTH = {"none": {}, "lr 0.03": {"lr": 0.03}, "lambda 0.3": {"lambda_distill": 0.3},
-        "lambda 3": {"lambda_distill": 3.0}}
+COMMON = {"agg_values": "identity", "mu": 100.0}
+START = {"few_shot": {"lr": 0.3, **COMMON}, "base_to_new": {"lr": 0.01, **COMMON}}
+BOTH = {"none": {}, "lambda 0.3": {"lambda_distill": 0.3}, "lambda 3": {"lambda_distill": 3.0},
+        "share 1": {"share": 1.0}}
 SEARCHED = {
-    "few_shot": BOTH | {"lr 0.3": {"lr": 0.3}, "share 0.5": {"share": 0.5},
-                        "share 0.5, lr 0.3": {"share": 0.5, "lr": 0.3}},
+    "few_shot": BOTH | {"lr 0.1": {"lr": 0.1}, "lr 1": {"lr": 1.0}},
     "base_to_new": BOTH | {
-        "lr 0.005": {"lr": 0.005}, "lr 0.02": {"lr": 0.02}, "share 0.3": {"share": 0.3},
-        "share 0.7": {"share": 0.7}, "share 1": {"share": 1.0}, "dropout 0": {"dropout": 0.0},
-        "learned values": {"agg_values": "learned", "mu": 1.0}}}
+        "lr 0.005": {"lr": 0.005}, "lr 0.02": {"lr": 0.02}, "lr 0.03": {"lr": 0.03},
+        "share 0.3": {"share": 0.3}, "dropout 0": {"dropout": 0.0},
+        "learned values": {"agg_values": "learned", "mu": 1.0},
+        "600 steps": {"max_steps": 600}}}
+TEXTS = {"no distillation": {"lambda_distill": 0.0}, "template": {"reference": "template"},
+         "shuffled": {"reference": "shuffled"}}
 CONTROLS = {
-    "no distillation": {"lambda_distill": 0.0}, "class MLP": {"projection": "class"},
-    "blind MLP": {"projection": "blind"}, "template": {"reference": "template"},
-    "shuffled": {"reference": "shuffled"}, "mean": {"aggregator": "mean"},
-    "random": {"aggregator": "random"}, "mlp": {"aggregator": "mlp", "mu": 1.0}}
+    "few_shot": TEXTS | {"class MLP": {"projection": "class", "lr": 0.1},
+                         "blind MLP": {"projection": "blind", "lr": 0.1}},
+    "base_to_new": TEXTS | {
+        "class MLP": {"projection": "class"}, "blind MLP": {"projection": "blind"},
+        "mean": {"aggregator": "mean"}, "random": {"aggregator": "random"},
+        "mlp": {"aggregator": "mlp", "mu": 1.0}}}
 
 
-def references(encoder, pack, texts, template):
-    """Return the `DescriptionFeatures` of every kind of text, {kind: of a number of classes}."""
-    names = pack.class_names
-    llm = encode_descriptions(encoder, texts, names)
-    plain = encode_descriptions(encoder, filled([template], names), names)
-    return {"llm": lambda count: llm.of(slice(count)),
-            "template": lambda count: plain.of(slice(count)),
-            "shuffled": lambda count: llm.of(shuffled(count))}
+def references(llm, template, count):
+    """Return the `DescriptionFeatures` of the first `count` classes of every kind of text."""
+    return {"llm": llm.of(slice(count)), "template": template.of(slice(count)),
+            "shuffled": llm.of(shuffled(count))}
 
 
-def scores(params, pack, backbone, templates, prompts, setting, schedule):
+def scores(params, pack, backbone, llm, template, setting, schedule):
     """Return rows of the validation accuracies of one setting, own AAPE's and `other_aape`."""
+    templates = template.mean
     draws, subsets = halved(params, pack, setting)
     seen = next(iter(subsets.values()))
     about = setting.variant, backbone.logit_scale, params.seeds
-    method = Classifier(templates[seen], *about, prompts[setting.variant.reference](seen.stop))
+    prompts = references(llm, template, seen.stop)[setting.variant.reference]
+    method = Classifier(templates[seen], *about, prompts)
     train(method, pack.train, draws, schedule, setting.shots, params.seeds)
     features, rows = F.normalize(pack.val.features, dim=-1), []
     for subset, classes in subsets.items():
@@ -82,27 +82,32 @@ def runs(params):
     """Yield what is searched, as `validation.searched` takes it."""
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
     encoder = TextEncoder(backbone.model, backbone.tokenizer)
-    for name in params.datasets:
-        packs, template = (divisions(FeaturePack.load(params.artefact("features", name))),
-                           params.datasets[name].template)
-        texts = load_descriptions(params, name, packs["first half"].class_names).texts
-        for division, pack in packs.items():
-            prompts = references(encoder, pack, texts, template)
-            templates = encoder.encode_templates(pack.class_names, [template])
+    for name, dataset in params.datasets.items():
+        whole = FeaturePack.load(params.artefact("features", name))
+        names = whole.class_names
+        kinds = (load_descriptions(params, name, names).texts, filled([dataset.template], names))
+        texts = [encode_descriptions(encoder, kind, names) for kind in kinds]
+        for division, pack in divisions(whole).items():
+            of_classes = [kind.of([names.index(one) for one in pack.class_names]) for kind in texts]
             for protocol, shots, title in searches(division):
                 setting = Setting(protocol, AAPEVariant(), shots)
-                change = START[protocol] | (SEARCHED[protocol] | CONTROLS)[title]
+                change = START[protocol] | changes(protocol)[title]
                 key = {"dataset": name, "protocol": protocol, "division": division, "shots": shots,
                        "change": title}
-                yield key, partial(scores, params, pack, backbone, templates, prompts,
+                yield key, partial(scores, params, pack, backbone, *of_classes,
                                    *changed(setting, params.aape.schedule, change))
+
+
+def changes(protocol):
+    """Return everything that is trained in a protocol, {title: change to its start}."""
+    return SEARCHED[protocol] | CONTROLS[protocol]
 
 
 def searches(division):
     """Yield what is trained in a division of the base classes: protocol, shots and change."""
     if division == "first half":
-        yield from itertools.product(["few_shot"], (1, 16), SEARCHED["few_shot"] | CONTROLS)
-    yield from itertools.product(["base_to_new"], [16], SEARCHED["base_to_new"] | CONTROLS)
+        yield from itertools.product(["few_shot"], (1, 16), changes("few_shot"))
+    yield from itertools.product(["base_to_new"], [16], changes("base_to_new"))
 
 
 def summary(table):
