@@ -4,11 +4,7 @@
 
 One run, 256 images, 1,000 classes with 50 reference prompts each, features of size 512, as
 ViT-B/16 has. Each row is a process of its own, whose peak it is; the first one makes no step. On
-2 cores:
-
-    no step         0.72 GB    0.0 s
-    linear          0.92 GB    0.1 s
-    mlp_residual    1.23 GB    5.2 s
+2 cores the class MLP's step took 5.2 s and 1.23 GB, of which 0.72 GB without a step.
 """
 
 import resource
