@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from ..clip.descriptions import DescriptionFeatures, encode_descriptions, shuffled
+from ..clip.text_features import DescriptionFeatures, encode_descriptions, shuffled
 from ..datasets.captions import load_captions
 from ..llm.descriptions import load_references
 from ..task import per_task
