@@ -87,8 +87,9 @@ def training(name, method, per_token):
         schedule = schedule_of(PAPER, method, name, setting)
         images = min(part.classes * setting.shots, part.train)
         count = count_steps(schedule, setting.shots, images)
-        if method == "aape":  # no text; every pair of image and class goes through DIM x DIM
-            step = 3 * 2 * DIM**2 * SEEDS * schedule.batch_size * part.classes
+        if method == "aape":  # no text; each image, or each pair of one and a class, has an MLP
+            pairs = part.classes if setting.variant.projection == "class" else 2
+            step = 3 * 2 * DIM**2 * SEEDS * schedule.batch_size * pairs
         else:
             runs = SEEDS * getattr(setting.variant, "n_prompts", 1)
             if method == "cocoop":  # every image has prompts of its own

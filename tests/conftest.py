@@ -101,6 +101,9 @@ aape:
     no distillation: {lambda_distill: 0}
     lambda 10: {lambda_distill: 10}
     1 prompt: {k: 1}
+    shuffled: {reference: shuffled}
+    class MLP: {projection: class}
+    blind MLP: {projection: blind}
   ablation_protocol: base_to_new
   ablation_datasets: [shapes]
   ablation_shots: [2]
