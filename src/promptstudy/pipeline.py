@@ -8,7 +8,8 @@ from . import code
 from .errors import ParamsError
 from .params.methods import BLOCKS
 
-READ_ALL = ("evaluate", "figures", "report")  # stages that read the blocks of all methods
+# stages that read the blocks of all methods
+READ_ALL = ("evaluate", "figures", "metrics", "report")
 
 
 def training(method):
