@@ -19,6 +19,24 @@ GRACE = 10  # seconds for a clean exit
 RAN = Path(".work") / "stages.jsonl"  # one line per stage that has ended: name and seconds
 
 
+def run_own_code():
+    """Start this process again with the code of the workspace in which DVC runs it as a stage.
+
+    `dvc exp run --queue` and `--temp` run stages in copies of the project, but the environment's
+    installed package is the project itself, whose code may have changed since. Kernels of notebooks
+    inherit the setting. Outside a stage, or if the code is the workspace's own, nothing happens.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    own = (Path(os.environ["DVC_ROOT"]) / "src").resolve()
+    path = os.environ.get("PYTHONPATH", "")
+    if (not (own / __package__).is_dir() or Path(__file__).resolve().is_relative_to(own)
+            or path.partition(os.pathsep)[0] == str(own)):
+        return
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), path]))
+    os.execv(sys.executable, [sys.executable, "-m", __package__, *sys.argv[1:]])
+
+
 def end_with_dvc():
     """End this process cleanly, within seconds, if the DVC that runs it as a stage ends.
 
