@@ -19,6 +19,16 @@ GRACE = 10  # seconds for a clean exit
 RAN = Path(".work") / "stages.jsonl"  # one line per stage that has ended: name and seconds
 
 
+def _workspace():
+    """The project in which DVC runs a stage.
+
+    In the copies that experiments run in, DVC_ROOT names the project that was copied.
+    """
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()),
+                Path(os.environ["DVC_ROOT"]))
+
+
 def run_own_code():
     """Start this process again with the code of the workspace in which DVC runs it as a stage.
 
@@ -28,7 +38,7 @@ def run_own_code():
     """
     if "DVC_STAGE" not in os.environ:
         return
-    own = (Path(os.environ["DVC_ROOT"]) / "src").resolve()
+    own = (_workspace() / "src").resolve()
     path = os.environ.get("PYTHONPATH", "")
     if (not (own / __package__).is_dir() or Path(__file__).resolve().is_relative_to(own)
             or path.partition(os.pathsep)[0] == str(own)):
@@ -65,7 +75,7 @@ def end_with_dvc():
 def _owner():
     """The DVC process that runs this stage, or None if it has ended."""
     ancestors = {process.pid: process for process in psutil.Process().parents()}
-    path = Path(os.environ["DVC_ROOT"]) / ".dvc" / "tmp" / "rwlock"
+    path = _workspace() / ".dvc" / "tmp" / "rwlock"
     for _ in range(20):  # another DVC may be writing the file
         with suppress(OSError, ValueError, KeyError, AttributeError):
             writers = {info["pid"] for info in json.loads(path.read_text())["write"].values()}
@@ -85,7 +95,7 @@ def stage_of_dvc():
     if "DVC_STAGE" not in os.environ:
         yield
         return
-    name, root = os.environ["DVC_STAGE"], Path(os.environ["DVC_ROOT"])
+    name, root = os.environ["DVC_STAGE"], _workspace()
     started, before = time.monotonic(), _code(root, name)
     yield
     after = _code(root, name)
