@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import pandas as pd
 import pytest
@@ -42,10 +43,10 @@ def test_a_method_s_file_holds_its_means(suite):
     write_summary(suite)
     files = {path.stem: json.loads(path.read_text())
              for path in (suite.root / "reports" / "metrics").iterdir()}
-    assert files["coop"] == {"few_shot": {"1": 56.5, "2": 66.5}, "base": 70.0, "new": 40.0,
+    assert files["coop"] == {"few_shot": {"01": 56.5, "02": 66.5}, "base": 70.0, "new": 40.0,
                              "H": 50.91}
-    assert files["zero_shot"] == {"few_shot": {"0": 50.0}, "base": 50.0, "new": 50.0, "H": 50.0}
-    assert files["linear_probe"] == {"few_shot": {"1": 50.0, "2": 70.0}}
+    assert files["zero_shot"] == {"few_shot": {"00": 50.0}, "base": 50.0, "new": 50.0, "H": 50.0}
+    assert files["linear_probe"] == {"few_shot": {"01": 50.0, "02": 70.0}}
     assert "few_shot" not in files["kgcoop"] and files["kgcoop"]["new"] == 49.5
     assert list(files) and set(files) <= set(METHODS)
     curves = pd.read_csv(suite.root / "reports" / "curves" / "few_shot.csv")
@@ -108,8 +109,8 @@ def repository(trained, tiny_suite, tmp_path_factory):
                        if path.rpartition("/")[2].removesuffix(".py") not in absent]
     (root / "dvc.yaml").write_text(yaml.safe_dump({
         "stages": {
-            "given": {"cmd": "true", "frozen": True, "outs": ["artefacts/backbones",
-                                                              "artefacts/features"]},
+            "given": {"cmd": "true", "frozen": True, "deps": ["data"],
+                      "outs": ["artefacts/backbones", "artefacts/features"]},
             "coop": stages["coop"],
             "evaluate": {"cmd": "python evaluate.py",
                          "deps": ["evaluate.py", "artefacts/coop/shapes.safetensors"],
@@ -148,7 +149,7 @@ def test_an_idea_runs_what_depends_on_it_and_can_be_compared(repository):
     assert params["params.yaml"]["coop.schedule.lr"]["new"] == 0.0001
     found = json.loads(run(repository, "dvc", "metrics", "show", "--json"))
     files = found[""]["data"]
-    assert "1" in files["reports/metrics/coop.json"]["data"]["few_shot"]
+    assert "01" in files["reports/metrics/coop.json"]["data"]["few_shot"]
     run(repository, "dvc", "metrics", "diff")
     page = run(repository, "dvc", "plots", "diff", "HEAD")
     html = (repository / "dvc_plots" / "index.html").read_text()
@@ -172,7 +173,12 @@ def test_ideas_are_queued_and_run_with_the_code_of_their_own_time(repository):
     module.write_text(text)  # edited after it was queued
     try:
         run(repository, "dvc", "queue", "start", "--jobs", "2")
-        logs = [run(repository, "dvc", "queue", "logs", "--follow", f"lr-{n}") for n in "32"]
+        until = time.monotonic() + 300
+        while "Queued" in (status := run(repository, "dvc", "queue", "status")) \
+                or "Running" in status:
+            assert time.monotonic() < until, status
+            time.sleep(2)
+        logs = [run(repository, "dvc", "queue", "logs", f"lr-{n}") for n in "32"]
     finally:
         run(repository, "git", "checkout", "--quiet", str(module))
     for log in logs:

@@ -85,14 +85,14 @@ def run_main(project, *path):
         [sys.executable, "-m", "promptstudy", "--help"], cwd=project, text=True,
         capture_output=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, code.PACKAGE.parent]))})
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def test_a_stage_runs_with_the_code_of_its_own_workspace(project, monkeypatch):
     """An experiment's copy of the project, when the environment has the project itself."""
     (project / ".dvc").mkdir()
     own = project / "src" / "promptstudy"
-    assert "usage:" in run_main(project)  # the workspace has no package
+    assert "the DVC that started this stage" in run_main(project)  # there is no other package
     own.mkdir()
     (own / "__main__.py").write_text("import os; print('own code', os.environ['PYTHONPATH'])")
     said = run_main(project)

@@ -57,7 +57,8 @@ def write_summary(params):
     for method in METHODS:
         few_shot = curves[curves["method"] == method].set_index("shots")["accuracy"]
         halves = points[points["method"] == method].drop(columns="method").to_dict("records")
-        found = {"few_shot": {str(shots): value for shots, value in few_shot.items()}}
+        # two digits, as DVC sorts its columns by name
+        found = {"few_shot": {f"{shots:02d}": value for shots, value in few_shot.items()}}
         found = {key: value for key, value in found.items() if value} | (halves or [{}])[0]
         if found:
             write_text(reports / "metrics" / f"{method}.json", json.dumps(found, indent=1) + "\n")
