@@ -6,13 +6,13 @@ from them and from what a machine does in a second (`Speed`), measured or assume
 
 from typing import NamedTuple
 
-import open_clip
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .clip import text
 from .clip.catalogue import LOCAL, model_config
 from .clip.image_features import encode_images
+from .clip.openclip import open_clip
 from .datasets.draws import WHOLE
 from .plans import count_steps, plan, schedule_of
 

@@ -4,11 +4,11 @@ import logging
 import os
 import time
 
-import open_clip
 import torch
 
 from .clip.catalogue import LOCAL
 from .clip.image_features import encode_images
+from .clip.openclip import open_clip
 from .clip.text import TextEncoder
 from .cost import Size, Speed, Tower, text_gflop
 from .methods.coop import CoOp

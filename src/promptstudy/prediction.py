@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from . import class_texts
 from .clip.backbone import Backbone
-from .clip.descriptions import ensemble_templates
+from .clip.text_features import ensemble_templates
 from .errors import PredictionError
 from .evaluation import Evaluation
 from .methods import table

@@ -2,9 +2,9 @@
 
 import functools
 
-import open_clip
 from safetensors import SafetensorError, safe_open
 
+from .clip.openclip import open_clip
 from .cost import Size
 from .datasets.captions import load_captioned
 from .datasets.layouts import LAYOUTS
