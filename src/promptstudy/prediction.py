@@ -71,9 +71,9 @@ class OtherClasses(Task):
     """
 
     def __init__(self, task, class_names):
-        pack = SimpleNamespace(class_names=class_names, origin={"dataset": task.name})
+        pack = SimpleNamespace(class_names=class_names, provenance={"dataset": task.name})
         super().__init__(task.params, pack, task.backbone, task.encoder)
-        self.kept[class_texts.sentences.__qualname__,] = self.template_texts
+        self.cached[class_texts.sentences.__qualname__,] = self.template_texts
 
 
 def load_predictor(params, dataset, method, *, setting=None, seed=None, class_names=None):

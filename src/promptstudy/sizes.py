@@ -11,7 +11,7 @@ from .datasets.layouts import LAYOUTS
 from .datasets.root import pack_path
 from .datasets.splits import SPLITS, load_dataset
 from .errors import DatasetError, UserError
-from .files import stored_origin
+from .files import stored_provenance
 
 # Tokens of all class names of CoOp's datasets, as in its code, each with "." and the end of text.
 TOKENS = {"imagenet": 4165, "caltech101": 347, "oxford_pets": 154, "stanford_cars": 2065,
@@ -48,7 +48,7 @@ def _listed(params, name):
 
 def _stored(params, name):
     with safe_open(pack_path(params, name), framework="np") as file:
-        names = stored_origin(file.metadata())["class_names"]
+        names = stored_provenance(file.metadata())["class_names"]
         train, *others = (file.get_slice(f"{split}.labels").get_shape()[0] for split in SPLITS)
     return Size(len(names), train, sum(others), _tokens(names))
 
