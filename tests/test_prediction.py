@@ -87,7 +87,7 @@ def test_predictions_are_those_that_evaluation_scores(params, evaluation, files,
 @pytest.mark.parametrize("method", BY_HAND)
 def test_hand_crafted_prompts_predict_as_evaluation_does(params, evaluation, files, method):
     images = encode_files(files, evaluation.backbone, params.features)
-    expected = {name: predicted for name, _, predicted in evaluation.hand_crafted_predictions()}[method]
+    (_, _, expected), = evaluation.hand_crafted_predictions(methods=(method,))
     chosen = load_predictor(params, "shapes", method)
     shares = chosen.probabilities(images.features, images.local)
     assert torch.equal(shares.argmax(dim=1), expected)
