@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import commands
 from .errors import UserError
-from .lifetime import end_with_dvc, stage_of_dvc
+from .lifetime import end_with_dvc, run_own_code, stage_of_dvc
 
 # Every module of `commands` is a command of the same name: its docstring is the help, `arguments`
 # declares the arguments, `run` does the work. Heavy packages are imported inside `run`, so that
@@ -18,6 +18,7 @@ from .lifetime import end_with_dvc, stage_of_dvc
 
 def main() -> None:
     """Parse the command line and run one command; errors that users can fix end in one message."""
+    run_own_code()
     end_with_dvc()
     called = "promptstudy" if Path(sys.argv[0]).stem == "promptstudy" else "python -m promptstudy"
     parser = argparse.ArgumentParser(prog=called, description=__doc__)

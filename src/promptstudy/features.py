@@ -184,7 +184,7 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
                     images = next_batch(decoded, len(batch), device)
                     encoded.append(encode_batch(backbone.model, images, settings, to_input, gpu))
                     progress.update(len(batch))
-                shard = _stored_form(_joined(encoded))
+                shard = stored_form(joined(encoded))
                 save_tensors(path, shard, key)
             else:
                 progress.update(len(items))
@@ -192,10 +192,11 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
     some = next(parts[split][0] for split in SPLITS if parts[split])
     nothing = {part: tensor[:0] for part, tensor in some.items()}
     return {f"{split}.{part}": tensor for split in SPLITS
-            for part, tensor in _joined(parts[split] or [nothing]).items()}
+            for part, tensor in joined(parts[split] or [nothing]).items()}
 
 
-def _joined(parts):
+def joined(parts):
+    """Return one dict of tensors for several, with their rows one after another."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -207,7 +208,7 @@ def _stored(path, key):
         return None
 
 
-def _stored_form(encoded):
+def stored_form(encoded):
     """Return the encoded images of a shard as they are stored."""
     encoded = {name: tensor.cpu() for name, tensor in encoded.items()}
     stored = {"features": encoded["features"].half()}

@@ -20,6 +20,34 @@ GRACE = 10  # seconds for a clean exit
 RAN = Path(".work") / "stages.jsonl"  # one line per stage that has ended: name and seconds
 
 
+def _workspace() -> Path:
+    """The project in which DVC runs a stage.
+
+    In the copies that experiments run in, DVC_ROOT names the project that was copied.
+    """
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()),
+                Path(os.environ["DVC_ROOT"]))
+
+
+def run_own_code() -> None:
+    """Start this process again with the code of the workspace in which DVC runs it as a stage.
+
+    `dvc exp run --queue` and `--temp` run stages in copies of the project, but the environment's
+    installed package is the project itself, whose code may have changed since. Kernels of notebooks
+    inherit the setting. Outside a stage, or if the code is the workspace's own, nothing happens.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    own = (_workspace() / "src").resolve()
+    path = os.environ.get("PYTHONPATH", "")
+    if (not (own / __package__).is_dir() or Path(__file__).resolve().is_relative_to(own)
+            or path.partition(os.pathsep)[0] == str(own)):
+        return
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(own), path]))
+    os.execv(sys.executable, [sys.executable, "-m", __package__, *sys.argv[1:]])
+
+
 def end_with_dvc() -> None:
     """End this process cleanly, within seconds, if the DVC that runs it as a stage ends.
 
@@ -50,7 +78,7 @@ def end_with_dvc() -> None:
 def _owner():
     """The DVC process that runs this stage, or None if it has ended."""
     ancestors = {process.pid: process for process in psutil.Process().parents()}
-    path = Path(os.environ["DVC_ROOT"]) / ".dvc" / "tmp" / "rwlock"
+    path = _workspace() / ".dvc" / "tmp" / "rwlock"
     for _ in range(20):  # another DVC may be writing the file
         with suppress(OSError, ValueError, KeyError, AttributeError):
             writers = {info["pid"] for info in json.loads(path.read_text())["write"].values()}
@@ -70,7 +98,7 @@ def stage_of_dvc() -> Iterator[None]:
     if "DVC_STAGE" not in os.environ:
         yield
         return
-    name, root = os.environ["DVC_STAGE"], Path(os.environ["DVC_ROOT"])
+    name, root = os.environ["DVC_STAGE"], _workspace()
     started, before = time.monotonic(), _code(root, name)
     yield
     after = _code(root, name)

@@ -11,7 +11,8 @@ from .errors import ParamsError
 from .params import Params
 from .params.methods import BLOCKS
 
-READ_ALL = ("evaluate", "figures", "report")  # stages that read the blocks of all methods
+# stages that read the blocks of all methods
+READ_ALL = ("evaluate", "figures", "metrics", "report")
 
 
 def training(method: str) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from ..errors import BackboneError, DamagedFile, MissingFile
 from ..files import file_sha256, tensors_sha256, write_text
-from .catalogue import LOCAL, check_name, other_activation, wrong_activation
+from .catalogue import LOCAL, check_name, how_to_get, other_activation, wrong_activation
 from .openclip import open_clip, prepare_for
+
+NOT_DOWNLOADED = "Failed to download"  # begins open_clip's message
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def load_backbone(name: str, pretrained: str | None = None, root: str | Path = "
     weights) or `local-dir:FOLDER`, with FOLDER relative to `root`, for a folder that holds
     `open_clip_config.json`, weights and `build.json`, where the weights' SHA-256 is recorded.
     Raises `FileNotFoundError`, `DamagedFile` or `ValueError` (unknown architecture or tag;
-    QuickGELU mismatch) with what to do.
+    QuickGELU mismatch; weights that cannot be downloaded) with what to do.
     """
     if name.startswith(LOCAL):
         folder = Path(root) / name.removeprefix(LOCAL)
@@ -75,6 +77,12 @@ def load_backbone(name: str, pretrained: str | None = None, root: str | Path = "
         except UserWarning:
             other = other_activation(name, pretrained)
             raise BackboneError(wrong_activation(name, pretrained, other)) from None
+        except RuntimeError as error:
+            if not str(error).startswith(NOT_DOWNLOADED):
+                raise
+            raise BackboneError(
+                f"the weights {pretrained!r} of {name!r} are not on this machine and cannot be "
+                f"downloaded; {how_to_get(name, pretrained)}") from error
     model.eval().requires_grad_(False)
     tokenizer = open_clip.get_tokenizer(source)
     return Backbone(label, model, preprocess, tokenizer, model.logit_scale.exp().item())

@@ -17,6 +17,7 @@ from ..textfiles import package_folder
 
 LOCAL = "local-dir:"
 QUICK = "-quickgelu"
+CLIP_CACHE = "~/.cache/clip"  # where open_clip keeps weights that are not in a repository
 NEAREST = 3  # how many similar names are suggested
 FILES = ("open_clip_config.json", "open_clip_model.safetensors", "build.json")
 
@@ -171,13 +172,26 @@ def _is_at_hand(settings):
         files = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
         files += [f"{file[:-4]}.safetensors"] if file.endswith((".bin", ".pth")) else []
         return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
-    return (Path("~/.cache/clip").expanduser() / os.path.basename(settings["url"])).is_file()
+    return (Path(CLIP_CACHE).expanduser() / os.path.basename(settings["url"])).is_file()
 
 
 def _to_be_downloaded(name, tag):
     from huggingface_hub.constants import HF_HUB_OFFLINE
     what = f"the weights {tag!r} of {name!r} are not on this machine"
     if HF_HUB_OFFLINE and _settings(name, tag).get("hf_hub"):
-        return (f"{what}, and HF_HUB_OFFLINE forbids downloading them; unset it, or give a file "
-                "as backbone.pretrained")
-    return f"{what}; the first run downloads them (without network, give a file instead)"
+        return f"{what}, and HF_HUB_OFFLINE forbids downloading them; {how_to_get(name, tag)}"
+    return f"{what}; the first run downloads them. Without network, {how_to_get(name, tag)}"
+
+
+def how_to_get(name, tag):
+    """Return what to put where, a clause, if a model's weights cannot be downloaded here."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    settings = _settings(name, tag)
+    if settings.get("hf_hub"):
+        repository, file = os.path.split(settings["hf_hub"])
+        file, folder = file or FILES[1], f"models--{repository.replace('/', '--')}"
+        return (f"fetch {file} of the Hugging Face repository {repository} on another machine "
+                f"and copy its cache folder {folder} to {HF_HUB_CACHE}, or give the file's path as "
+                "backbone.pretrained; HF_ENDPOINT names a mirror")
+    return (f"put the file {settings['url']} into {CLIP_CACHE}, or give its path as "
+            "backbone.pretrained")

@@ -51,7 +51,7 @@ def check_images(dataset: Dataset, folder: Path) -> dict[str, str]:
     """
     entries = [(split, item) for split in SPLITS for item in getattr(dataset, split)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = pool.map(lambda entry: _read(folder / entry[1].path), entries)
+        read = pool.map(lambda entry: examine(folder / entry[1].path), entries)
         results = list(tqdm(read, f"check {dataset.name}", len(entries), unit="image", leave=False))
     problems, repeated, digests, places = [], [], {}, defaultdict(list)
     misnamed = {}
@@ -87,7 +87,7 @@ def check_images(dataset: Dataset, folder: Path) -> dict[str, str]:
     return digests
 
 
-def _read(path):
+def examine(path):
     """Return the digest of a file, what is wrong with it or None, and the image's format."""
     try:
         # reading a pipe or a device would never end
