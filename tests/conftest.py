@@ -88,7 +88,7 @@ dualview:
   ablations:
     CE only: {lambda_mi: 0, lambda_image: 0, mixup: none}
     MI only: {mixup: none}
-    aug only: {lambda_mi: 0, lambda_image: 0}
+    aug only: {lambda_mi: 0}
     predicts: {estimator: mine, critic_predicts: true}
   ablation_protocol: base_to_new
   ablation_datasets: [shapes]

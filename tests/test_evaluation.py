@@ -8,7 +8,6 @@ import pytest
 import torch
 from conftest import changed
 
-from promptstudy import class_texts
 from promptstudy.changes import Changes
 from promptstudy.datasets.packs import own_labels
 from promptstudy.errors import DamagedFile

@@ -18,7 +18,7 @@ from promptstudy.llm.descriptions import describe, path_of, save
 from promptstudy.methods import linear_probe
 from promptstudy.methods.coop import CoOp
 from promptstudy.metrics import top1
-from promptstudy.params import Setting, load_params
+from promptstudy.params import load_params
 from promptstudy.plans import training_draws, transferred
 from promptstudy.training import learned_by
 
