@@ -42,7 +42,8 @@ class DualView(CoOp):
 
     The prediction fuses the views to w_c = norm((1 - a) s_c + a h_c) and takes the class to which
     the images' critic gives the highest score: the best critic is log p(x | c) / p(x), so that is
-    Bayes' rule. Unless `critic_predicts`, it takes the highest cosine, and the critic only guided.
+    Bayes' rule. It is stored for that, and knows no class, so new classes have it too. Unless
+    `critic_predicts`, the highest cosine is taken, and the critic only guided.
 
     `hard` are the hand-crafted views of the classes as `DescriptionFeatures`, one text or several
     each; `support` the images of every run, of which Mixup takes partners. Neither may hold

@@ -25,7 +25,7 @@ class DualViewVariant(Block):
     lambda_image: Weight = Field(1.0, description="weight of the information between images and "
                                                   "views; 0: none")
     mixup: Literal["none", "within", "across", "both"] = Field(
-        "both", description="of an image with one of its own class, of another one, or either")
+        "across", description="of an image with one of its own class, of another one, or either")
     ensemble_a: Share = Field(0.5, description="weight of the hand-crafted view in the prediction")
     critic_predicts: bool = Field(True, description="by the images' critic, or by cosines")
 
