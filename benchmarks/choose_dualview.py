@@ -11,8 +11,8 @@ by the critic as well as by cosines.
 Needs the features and describe stages (`dvc repro features describe`). What stands in
 benchmarks/choose_dualview_*.csv already is not done again.
 
-params.yaml follows a first search, written down in choose_dualview_first.csv: means over Grocery and
-DTD-10, two divisions and two seeds, with a prototype whose Mixup took its partners from the batch.
+params.yaml follows a first search, written down in choose_dualview_first.csv: means over Grocery
+and DTD-10, two divisions and two seeds, by a prototype whose Mixup took partners from the batch.
 Validation H, at the best weight a:
 
     cross-entropy alone 60.1 (fused 61.3), KgCoOp 62.5, view critic 62.0, Mixup within classes 64.2,

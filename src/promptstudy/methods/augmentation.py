@@ -54,9 +54,8 @@ class Mixup:
         """Return the class [R, B] of every image's partner."""
         step = 1 + self._integers(labels) % max(1, self.n_classes - 1)
         others = (labels + step) % self.n_classes
-        own = {"within": torch.tensor(True), "across": torch.tensor(False)}.get(self.way)
-        return torch.where(self._integers(labels) % 2 == 0 if own is None else own.to(
-            labels.device), labels, others)
+        within = {"within": 1, "across": 0}.get(self.way, self._integers(labels) % 2)
+        return torch.where(torch.as_tensor(within, device=labels.device) == 1, labels, others)
 
     def partners(self, classes):
         """Return a random support feature [R, B, d] of each of the classes [R, B]."""
