@@ -19,7 +19,7 @@ import time
 import torch
 from torch.nn import functional as F
 
-from promptstudy.clip.descriptions import DescriptionFeatures
+from promptstudy.clip.text_features import DescriptionFeatures
 from promptstudy.methods.aape import Classifier
 from promptstudy.params.methods.aape import AAPEVariant
 from promptstudy.training import Batch

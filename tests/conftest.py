@@ -296,5 +296,5 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
     for method in params.methods:
         train_plan(task, method)
     save_tensors(params.artefact("linear_probe", "shapes"), linear_probe.fit_all(params, pack),
-                 linear_probe.origin(params, pack, tiny_backbone))
+                 linear_probe.provenance(params, pack, tiny_backbone))
     return task

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from promptstudy.clip.descriptions import DescriptionFeatures
+from promptstudy.clip.text_features import DescriptionFeatures
 from promptstudy.methods import projections
 from promptstudy.methods.aape import Classifier
 from promptstudy.methods.aape_retrieval import Retriever

@@ -14,10 +14,10 @@ from conftest import CLASSES, changed, draw_pictures
 from promptstudy.checks import check
 from promptstudy.clip import catalogue
 from promptstudy.clip.backbone import load_backbone
-from promptstudy.clip.descriptions import ENSEMBLE
 from promptstudy.clip.lengths import ENSEMBLE_LETTERS, check_lengths
 from promptstudy.clip.prompts import PromptLayout
 from promptstudy.clip.text import TextEncoder
+from promptstudy.clip.text_features import ENSEMBLE
 from promptstudy.datasets.root import pack_path
 from promptstudy.errors import BackboneError, DatasetError, PromptError
 from promptstudy.files import save_tensors

@@ -20,7 +20,7 @@ from promptstudy.metrics import quarters, top1, typicality
 from promptstudy.params import Setting, load_params
 from promptstudy.plans import plan, schedule_of, training_draws
 from promptstudy.task import Task
-from promptstudy.training import learned_by, origin, train, train_plan
+from promptstudy.training import learned_by, provenance, train, train_plan
 
 
 def evaluate(task):
@@ -193,7 +193,7 @@ def test_contexts_made_from_something_else_are_refused(trained, field):
     params = trained.params
     path = params.artefact("coop", "shapes")
     kept = path.read_bytes()
-    record = origin(trained, "coop")
+    record = provenance(trained, "coop")
     try:
         save_tensors(path, {"x": torch.zeros(1)}, {**record, field: "another"})
         with pytest.raises(DamagedFile, match=field):
@@ -216,7 +216,7 @@ def test_dualview_trains_on_base_classes_without_the_others_images_and_names(tra
     images = SimpleNamespace(features=features, views=views, labels=pack.train.labels)
     monkeypatch.setattr(pack, "train", images)
     task = Task(params, pack, trained.backbone, trained.encoder)
-    task.kept["sentences",] = {name: [name] for name in pack.class_names}
+    task.cached["sentences",] = {name: [name] for name in pack.class_names}
     for setting in settings:
         draws, _ = training_draws(params, pack, setting)
         method = dualview.build(task, setting, names, draws)

@@ -16,7 +16,7 @@ from .lifetime import end_with_dvc, stage_of_dvc
 # help and `check` answer at once.
 
 
-def main():
+def main() -> None:
     """Parse the command line and run one command; errors that users can fix end in one message."""
     end_with_dvc()
     called = "promptstudy" if Path(sys.argv[0]).stem == "promptstudy" else "python -m promptstudy"
@@ -25,7 +25,7 @@ def main():
     known = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for module in pkgutil.iter_modules(commands.__path__):
         command = importlib.import_module(f"{commands.__name__}.{module.name}")
-        summary = command.__doc__.partition("\n")[0]
+        summary = (command.__doc__ or "").partition("\n")[0]
         added = known.add_parser(module.name.replace("_", "-"), help=summary,
                                  description=command.__doc__,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)

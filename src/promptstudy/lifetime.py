@@ -6,12 +6,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
-import yaml
 
+from .dvcyaml import read_stages
 from .errors import StageError
 from .files import file_sha256
 
@@ -19,7 +20,7 @@ GRACE = 10  # seconds for a clean exit
 RAN = Path(".work") / "stages.jsonl"  # one line per stage that has ended: name and seconds
 
 
-def end_with_dvc():
+def end_with_dvc() -> None:
     """End this process cleanly, within seconds, if the DVC that runs it as a stage ends.
 
     DVC's `rwlock` file names the process that runs a stage. It must be an ancestor of this one;
@@ -32,11 +33,13 @@ def end_with_dvc():
     if owner is None:
         sys.exit("error: the DVC that started this stage has ended; run `make repro` again")
 
+    main = threading.get_ident()
+
     def watch():
         with suppress(psutil.NoSuchProcess):
             while owner.is_running() and owner.status() != psutil.STATUS_ZOMBIE:
                 time.sleep(1)
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        signal.pthread_kill(main, signal.SIGTERM)
         time.sleep(GRACE)
         os._exit(128 + signal.SIGTERM)  # files are whole or absent, so nothing is lost
 
@@ -57,7 +60,7 @@ def _owner():
 
 
 @contextmanager
-def stage_of_dvc():
+def stage_of_dvc() -> Iterator[None]:
     """Run the block as a stage: refuse code that changed meanwhile, and say how long it took.
 
     DVC records the code after a stage has ended. Raises `StageError` naming a file that was edited
@@ -81,9 +84,7 @@ def stage_of_dvc():
 
 def _code(root, name):
     """The SHA-256 of every code file and notebook that dvc.yaml names for a stage, by path."""
-    stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]
-    stage = stages[name.partition("@")[0]]
-    named = [root / path for path in stage.get("do", stage)["deps"]
+    named = [root / path for path in read_stages(root)[name.partition("@")[0]]["deps"]
              if path.startswith(("src/", "notebooks/"))]
     files = [path for place in named
              for path in ([place] if place.is_file() else sorted(place.rglob("*.*")))]

@@ -6,13 +6,12 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-
-import open_clip
-import torch
+from typing import Any
 
 from ..errors import BackboneError, DamagedFile, MissingFile
 from ..files import file_sha256, tensors_sha256, write_text
 from .catalogue import LOCAL, check_name, other_activation, wrong_activation
+from .openclip import open_clip, prepare_for
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,13 @@ class Backbone:
     """A frozen CLIP in fp32: both towers, the test transform, the tokenizer and the logit scale."""
 
     name: str
-    model: torch.nn.Module
+    model: Any  # open_clip's
     preprocess: object  # PIL image -> tensor [3, H, W]
     tokenizer: object
     logit_scale: float  # exp(logit_scale), the inverse temperature 1/tau
 
     @functools.cached_property
-    def image_fingerprint(self):
+    def image_fingerprint(self) -> str:
         """SHA-256 over the image tower's weights and the test transform: what features depend on.
 
         The text tower is left out on purpose: stored image features stay valid when it changes.
@@ -37,19 +36,20 @@ class Backbone:
         return digest.hexdigest()
 
     @functools.cached_property
-    def text_fingerprint(self):
+    def text_fingerprint(self) -> str:
         """SHA-256 over the text tower's weights: what learned context vectors depend on."""
         state = self.model.state_dict()
         return tensors_sha256({k: v for k, v in state.items() if not k.startswith("visual.")})
 
-    def save_record(self, path):
+    def save_record(self, path: Path) -> None:
         """Write name and fingerprints as JSON: a file that changes when either tower does."""
         record = {"name": self.name, "image_fingerprint": self.image_fingerprint,
                   "text_fingerprint": self.text_fingerprint}
         write_text(path, json.dumps(record, indent=1) + "\n")
 
 
-def load_backbone(name, pretrained=None, root=".", device="cpu"):
+def load_backbone(name: str, pretrained: str | None = None, root: str | Path = ".",
+                  device: str = "cpu") -> Backbone:
     """Return the `Backbone` called `name`, frozen and in evaluation mode, on `device`.
 
     `name` is an open_clip architecture (then `pretrained` is a tag, a file or None for random
@@ -65,6 +65,7 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
     else:
         check_name(name, pretrained)
         source, label = name, name if pretrained is None else f"{name}/{pretrained}"
+    prepare_for(name, Path(root))
     with warnings.catch_warnings():
         # open_clip only warns here, but the wrong activation costs several points of accuracy.
         warnings.filterwarnings("error", message="QuickGELU mismatch")

@@ -4,22 +4,25 @@ Partners come from a run's own training images, its *support*; no image of anoth
 Every run draws from its own generator.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
+from ..datasets.packs import PackSplit
 from .stacked import generators_of
 
 
 class Support(NamedTuple):
     """The images that R runs learn from: V augmented views of each, or the images themselves."""
 
-    features: torch.Tensor  # [R, N, V, d] normalised
-    labels: torch.Tensor  # [R, N]
+    features: Tensor  # [R, N, V, d] normalised
+    labels: Tensor  # [R, N]
 
     @classmethod
-    def of(cls, images, draws):
+    def of(cls, images: PackSplit, draws: Tensor) -> "Support":
         """Return the support of a pack's training images with indices `draws` [R, N]."""
         features = (images.views[draws] if images.views.shape[1]
                     else images.features[draws].unsqueeze(2))
@@ -27,18 +30,19 @@ class Support(NamedTuple):
 
 
 class Mixup:
-    """Mixes the images of a batch with images of the support; reproducible by `seeds`, one a run.
+    """Mixes the images of a batch with images of the support; reproducible by `seeds`, one per run.
 
     way: `within`, every partner is of the image's own class (any view of any image, so that a
     single image is mixed with its own other views); `across`, of another class; `both`, each with
     probability 1/2; `none`, images stay as they are.
     """
 
-    def __init__(self, way, support, n_classes, seeds):
+    def __init__(self, way: str, support: Support | None, n_classes: int,
+                 seeds: Sequence[int]) -> None:
         self.way, self.support, self.n_classes = way, support, n_classes
         self.generators = generators_of(seeds)
 
-    def __call__(self, features, labels):
+    def __call__(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return mixed features [R, B, d] and the classes' shares in them [R, B, C].
 
         x = norm(l f + (1 - l) f'), y = l e_c + (1 - l) e_c', with l ~ U(0, 1), of normalised
@@ -50,15 +54,16 @@ class Mixup:
         classes = self.partner_classes(labels)
         return mixed(features, labels, self.partners(classes), classes, share, self.n_classes)
 
-    def partner_classes(self, labels):
+    def partner_classes(self, labels: Tensor) -> Tensor:
         """Return the class [R, B] of every image's partner."""
         step = 1 + self._integers(labels) % max(1, self.n_classes - 1)
         others = (labels + step) % self.n_classes
         within = {"within": 1, "across": 0}.get(self.way, self._integers(labels) % 2)
         return torch.where(torch.as_tensor(within, device=labels.device) == 1, labels, others)
 
-    def partners(self, classes):
+    def partners(self, classes: Tensor) -> Tensor:
         """Return a random support feature [R, B, d] of each of the classes [R, B]."""
+        assert self.support is not None, "only Mixup `none` does without a support"
         by_class = self.support.labels.argsort(dim=1, stable=True)
         ordered = self.support.labels.gather(1, by_class)
         first, end = (torch.searchsorted(ordered, classes, right=right) for right in (False, True))
@@ -75,7 +80,8 @@ class Mixup:
         return torch.stack([sample(generator) for generator in self.generators]).to(device)
 
 
-def mixed(features, labels, partners, classes, share, n_classes):
+def mixed(features: Tensor, labels: Tensor, partners: Tensor, classes: Tensor, share: Tensor,
+          n_classes: int) -> tuple[Tensor, Tensor]:
     """Return the mixture of features and partners [R, B, d], and its classes' shares [R, B, C].
 
     labels and classes [R, B] are theirs; `share` [R, B, 1] is what the features have in it.

@@ -6,13 +6,22 @@ names a learnable estimator of it, class-wise visual Mixup, whose features it re
 prompts, and a fusion of the views. All equations and constants are inferred.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..class_texts import view_features, view_texts
+from ..clip.text import TextEncoder
+from ..clip.text_features import DescriptionFeatures
+from ..params import Params, Setting
+from ..params.methods.dualview import DualViewVariant
+from ..task import Task
 from .augmentation import Mixup, Support
 from .coop import CoOp
+from .losses import Batch
 from .mutual_information import BOUNDS
 
 
@@ -22,11 +31,11 @@ class Critic(nn.Module):
     At first they are cosines. Scores are divided by a temperature outside.
     """
 
-    def __init__(self, n_runs, dim):
+    def __init__(self, n_runs: int, dim: int) -> None:
         super().__init__()
         self.matrix = nn.Parameter(torch.zeros(n_runs, dim, dim))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Return x (1 + M) [R, N, d] of features [R, N, d] or [N, d], to be multiplied by y."""
         return x + x @ self.matrix
 
@@ -50,11 +59,13 @@ class DualView(CoOp):
     anything of other classes.
     """
 
-    def __init__(self, encoder, class_names, variant, logit_scale, *, contexts=None, seeds=(),
-                 hard=None, support=None):
+    def __init__(self, encoder: TextEncoder, class_names: list[str], variant: DualViewVariant,
+                 logit_scale: float, *, contexts: Tensor | None = None, seeds: Sequence[int] = (),
+                 hard: DescriptionFeatures | None = None, support: Support | None = None) -> None:
         super().__init__(encoder, class_names, variant.context, logit_scale, contexts=contexts,
                          seeds=seeds)
-        self.variant, self.hard = variant, hard
+        self.variant = variant
+        self.hard: Any = hard  # whatever needs it is not called without
         if support is not None:
             support = Support(*(tensor.to(encoder.device) for tensor in support))
         self.mixup = Mixup(variant.mixup, support, len(class_names), seeds)
@@ -63,11 +74,11 @@ class DualView(CoOp):
             pairs: Critic(len(self.contexts), encoder.dim).to(encoder.device)
             for pairs, weight in learned.items() if weight and variant.critic == "bilinear"})
 
-    def criticised(self, pairs, x):
+    def criticised(self, pairs: str, x: Tensor) -> Tensor:
         """Return x (1 + M) of one of the critics, or x where it is not learned."""
         return self.critics[pairs](x) if pairs in self.critics else x
 
-    def view_information(self, soft):
+    def view_information(self, soft: Tensor) -> Tensor:
         """Return the bound [R] on I(S; H) of the soft view [R, C, d]: X is one of the C classes.
 
         Y is one of the K texts of a class, with its weight within the class.
@@ -79,7 +90,7 @@ class DualView(CoOp):
         true, chance = own * weights / n_classes, weights.expand_as(own) / n_classes**2
         return BOUNDS[self.variant.estimator](scores, true, chance)
 
-    def image_information(self, images, shares, classes):
+    def image_information(self, images: Tensor, shares: Tensor, classes: Tensor) -> Tensor:
         """Return the bound [R] on I(X; S) or I(X; H) of images [R, B, d], classes [R, C, d] or
         [C, d].
 
@@ -90,7 +101,7 @@ class DualView(CoOp):
         chance = torch.full_like(shares[0], 1 / shares[0].numel())
         return BOUNDS[self.variant.estimator](scores, shares / shares.shape[1], chance)
 
-    def terms(self, batch):
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
         """Return the parts of the loss that weigh more than 0, `{name: [R]}` without weights."""
         soft = self.class_features()
         images, shares = self.mixup(batch.features, batch.labels)
@@ -103,13 +114,13 @@ class DualView(CoOp):
                                 + self.image_information(images, shares, self.hard.mean)) / 2
         return terms
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> Tensor:
         """Return CE - lambda_mi I(S; H) - lambda_image [I(X; S) + I(X; H)] / 2 [R] on a batch."""
         weights = {"ce": 1, "views": self.variant.lambda_mi, "images": self.variant.lambda_image}
         return sum(weights[name] * term for name, term in self.terms(batch).items())
 
     @torch.no_grad()
-    def predict(self, features, variant=None):
+    def predict(self, features: Tensor, variant: DualViewVariant | None = None) -> Tensor:
         """Return the predicted classes [R, N] of normalised image features [N, d].
 
         Another variant, trained the same, can be given to predict as it does. A share of the
@@ -125,19 +136,20 @@ class DualView(CoOp):
         return self.logits(features, classes).argmax(dim=-1)
 
 
-def texts(task):
+def texts(task: Task) -> dict[str, dict[str, list[str]]]:
     """Return the texts of every hand-crafted view."""
     return view_texts(task)
 
 
-def build(task, setting, class_names, draws):
-    """Return the untrained dual-view method of a setting, one run a seed."""
+def build(task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> DualView:
+    """Return the untrained dual-view method of a setting, one run per seed."""
     hard = view_features(task, setting.variant.hard_view).of(slice(len(class_names)))
     return DualView(task.encoder, class_names, setting.variant, task.logit_scale,
                     seeds=task.params.seeds, hard=hard, support=Support.of(task.pack.train, draws))
 
 
-def restore(task, setting, learned, subset="all", onto=None):
+def restore(task: Task, setting: Setting, learned: dict[str, Tensor], subset: str = "all",
+            onto: Task | None = None) -> DualView:
     """Return what was learned, around the class names of a subset of `onto`, or of the task."""
     onto = onto or task
     hard = view_features(onto, setting.variant.hard_view).of(onto.classes_of(subset))
@@ -147,7 +159,8 @@ def restore(task, setting, learned, subset="all", onto=None):
     return model
 
 
-def predictions(params, setting, model, inputs):
+def predictions(params: Params, setting: Setting, model: DualView,
+                inputs: list[Tensor]) -> dict[str, Tensor]:
     """Return the predictions [R, N] of the variant and of those trained the same.
 
     `{label: [R, N]}`. The latter, of the main variants alone, need no training of their own.

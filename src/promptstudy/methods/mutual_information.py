@@ -9,10 +9,11 @@ if p = q, whatever the critic; only a constant added to all scores changes nothi
 import math
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 
-def infonce(u, p, q):
+def infonce(u: Tensor, p: Tensor, q: Tensor) -> Tensor:
     """Return the bound [R] of InfoNCE (van den Oord et al., 2018), in both directions.
 
     I(X; Y) >= E_p[u - (log E_{q(y'|x)} e^u + log E_{q(x'|y)} e^u) / 2], which with one of n texts
@@ -21,10 +22,10 @@ def infonce(u, p, q):
     log_q = _log(q)
     among = [torch.logsumexp(u + log_q, dim=dim, keepdim=True)
              - torch.logsumexp(log_q, dim=dim, keepdim=True) for dim in (-1, -2)]
-    return _mean(p, u - sum(among) / 2)
+    return _mean(p, u - (among[0] + among[1]) / 2)
 
 
-def mine(u, p, q):
+def mine(u: Tensor, p: Tensor, q: Tensor) -> Tensor:
     """Return the bound [R] of Donsker and Varadhan, which MINE maximises (Belghazi et al., 2018).
 
     I(X; Y) >= E_p[u] - log E_q[e^u].
@@ -32,7 +33,7 @@ def mine(u, p, q):
     return _mean(p, u) - torch.logsumexp(u + _log(q), dim=(-2, -1))
 
 
-def jsd(u, p, q):
+def jsd(u: Tensor, p: Tensor, q: Tensor) -> Tensor:
     """Return Deep InfoMax's bound [R] (Hjelm et al., 2019): on twice a divergence, not on I itself.
 
     2 JS(p, q) >= 2 log 2 - E_p[softplus(-v)] - E_q[softplus(v)], at most 2 log 2, where

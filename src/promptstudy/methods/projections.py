@@ -50,7 +50,7 @@ class ResidualMLP(nn.Module):
                           for part in pieces], dim=1)
 
 
-class Linear(nn.Module):
+class LinearProjection(nn.Module):
     """w = W_1 p + W_2 x with W_1 = 0 and W_2 = 1 at first.
 
     f . w_c = f . W_1 p + f . W_2 t_c, whose first term is the same for every class: with this
@@ -76,4 +76,4 @@ class Linear(nn.Module):
         return products / squares.sqrt()
 
 
-PROJECTIONS = {"mlp_residual": ResidualMLP, "linear": Linear}
+PROJECTIONS = {"mlp_residual": ResidualMLP, "linear": LinearProjection}

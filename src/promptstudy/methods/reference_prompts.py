@@ -1,6 +1,6 @@
 """The reference prompts that AAPE learns from: sentences about a class, or an image's captions."""
 
-from ..clip.descriptions import encode_descriptions
+from ..clip.text_features import encode_descriptions
 from ..datasets.captions import load_captions
 from ..llm.descriptions import load_references
 from ..task import per_task

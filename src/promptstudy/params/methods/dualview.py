@@ -30,12 +30,12 @@ class DualViewVariant(Block):
     critic_predicts: bool = Field(True, description="by the images' critic, or by cosines")
 
     @property
-    def label(self):
+    def label(self) -> str:
         """Name of the variant in the results, e.g. `M4-words`, or `M4-words a=0.2`."""
         share = f" a={self.ensemble_a:g}" if self.ensemble_a else ""
         return self.name or self.context.label + share
 
-    def ensembles(self, weights):
+    def ensembles(self, weights: list[float]) -> list["DualViewVariant"]:
         """Return the variants that are trained the same but predict with another `ensemble_a`."""
         return [self.model_copy(update={"ensemble_a": a, "name": f"{self.context.label} a={a:g}"})
                 for a in weights if a != self.ensemble_a]
@@ -52,14 +52,14 @@ class DualViewParams(NamedAblations):
         [0, 1], description="further ensemble_a with which the main variants are scored")
     ablations: dict[str, DualViewVariant] = {}
 
-    def also_scored(self, main):
+    def also_scored(self, main: DualViewVariant) -> list[DualViewVariant]:
         """Return the variants that are trained as a main one is, but predict otherwise."""
         cosine = main.model_copy(update={"critic_predicts": False,
                                          "name": f"{main.label} critic guides"})
         return main.ensembles(self.ensembles) + [cosine] * main.critic_predicts
 
     @property
-    def base_to_new_labels(self):
+    def base_to_new_labels(self) -> list[str]:
         """Names of all variants with base-to-new results: the main one, those trained with it, and
         the ablations.
         """
@@ -67,7 +67,7 @@ class DualViewParams(NamedAblations):
         return [main, *(v.label for v in self.also_scored(self.base_to_new)), *ablations]
 
     @property
-    def lambda_curve(self):
+    def lambda_curve(self) -> dict[str, float]:
         """The base-to-new variants that differ only in lambda_mi: {label: lambda_mi}, rising."""
         main = self.base_to_new
         curve = {v.label: v.lambda_mi for v in self._base_to_new_variants
