@@ -1,5 +1,6 @@
 """The results table: one row per run and evaluated subset, in `reports/results.csv`."""
 
+import numpy as np
 import pandas as pd
 
 from .errors import DamagedFile, MissingFile
@@ -14,6 +15,8 @@ KEY = COLUMNS[:-2]
 TRANSFER = {"cross_dataset": "mean of the others", "domain": "mean of the shifts"}
 # Under this variant's name DuAl-PT's descriptions stand in the results without its prompts.
 DESCRIPTIONS_ALONE = "descriptions alone"
+# How far below the median of its seeds, in points, the accuracy of a collapsed run is at least.
+COLLAPSE = 10.0
 # How methods are called, in the order in which tables and figures show them.
 BASELINES = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
              "linear_probe": "Linear probe"}
@@ -92,11 +95,25 @@ def complete_rows(frame, method, protocol, variants):
 def over_seeds(frame):
     """Return mean and standard deviation over seeds, and their number, of every setting.
 
-    The deviation is the population's, as the field reports it; columns `mean`, `std`, `seeds`.
+    The deviation is the sample's (division by n - 1); a single run has none (NaN). Columns `mean`,
+    `std`, `seeds`.
     """
     by = [column for column in KEY if column != "seed"]
     grouped = frame.groupby(by, sort=False)["value"]
-    return grouped.agg(mean="mean", std=lambda v: v.std(ddof=0), seeds="size").reset_index()
+    return grouped.agg(mean="mean", std="std", seeds="size").reset_index()
+
+
+def collapsed_runs(frame):
+    """Return for every row whether its run collapsed, as a Boolean Series.
+
+    That is a run whose accuracy lies more than `COLLAPSE` points, and more than 3.5 robust standard
+    deviations (1.4826 times the median absolute deviation), below the median of the seeds of its
+    setting. Fewer than three seeds cannot tell.
+    """
+    by = [frame[column] for column in KEY if column != "seed"]
+    below = frame["value"].groupby(by).transform("median") - frame["value"]
+    deviation = 1.4826 * below.abs().groupby(by).transform("median")
+    return (below > COLLAPSE) & (below > 3.5 * deviation)
 
 
 def average_over_datasets(frame):
@@ -112,25 +129,32 @@ def average_over_datasets(frame):
     return whole.drop(columns="datasets").assign(dataset="average")[list(COLUMNS)]
 
 
-def base_to_new_table(frame):
-    """Return base, new and harmonic mean H per dataset, method and variant, with their averages.
+def with_h(frame):
+    """Return the base-to-new rows and, with the subset `H`, the harmonic mean of every run's two.
 
-    Rows `average` give mean base and mean new of what every dataset has, and H of these means, the
-    convention of published tables; their column `mean_of_h` is the other convention. Zero-shot rows
-    have one run.
+    So every mean of H, over seeds or datasets, is the mean of the runs' own H.
     """
     rows = frame[frame["protocol"] == "base_to_new"]
-    runs = rows.pivot_table(index=["dataset", "method", "variant", "seed"], columns="subset",
-                            values="value")
-    runs["H"] = harmonic_mean(runs["base"], runs["new"])
-    per_dataset = runs.groupby(["dataset", "method", "variant"], sort=False).mean()
-    variants = per_dataset.groupby(["method", "variant"], sort=False)
-    everywhere = variants["H"].transform("size") == rows["dataset"].nunique()
-    average = per_dataset[everywhere].groupby(["method", "variant"], sort=False).mean()
-    average["mean_of_h"] = average["H"]
-    average["H"] = harmonic_mean(average["base"], average["new"])
-    average = pd.concat({"average": average}, names=["dataset"])
-    return pd.concat([per_dataset, average])[["base", "new", "H", "mean_of_h"]]
+    by = [column for column in KEY if column != "subset"]
+    wide = rows.pivot(index=by, columns="subset", values=["value", "n_test"])
+    halves = wide["value"].reindex(columns=["base", "new"])
+    h = pd.DataFrame({"value": harmonic_mean(halves["base"], halves["new"]),
+                      "n_test": wide["n_test"].sum(axis=1).astype(int)})
+    return pd.concat([rows, h.dropna().reset_index().assign(subset="H")[list(COLUMNS)]],
+                     ignore_index=True)
+
+
+def base_to_new_table(frame):
+    """Return mean base, new and H over seeds, per dataset, method and variant, and their averages.
+
+    H is the mean of the runs' own H (see `with_h`). Rows `average` are the means over datasets of
+    what every dataset has. `over_seeds(with_h(frame))` has the deviations.
+    """
+    rows = with_h(frame)
+    tables = [over_seeds(part).pivot(index=["dataset", "method", "variant"], columns="subset",
+                                     values="mean")
+              for part in (rows, average_over_datasets(rows))]
+    return pd.concat(tables)[["base", "new", "H"]].rename_axis(columns=None)
 
 
 def transfer_runs(frame, protocol):
@@ -149,5 +173,8 @@ def transfer_runs(frame, protocol):
 
 
 def harmonic_mean(base, new):
-    """Return H = 2 B N / (B + N), the summary of base-to-new."""
-    return 2 * base * new / (base + new)
+    """Return H = 2 B N / (B + N) of base and new accuracy, the summary of base-to-new.
+
+    Of two zeros it is 0, its limit. Numbers, arrays and columns of tables will do.
+    """
+    return 2 * base * new / np.maximum(base + new, np.finfo(float).tiny)

@@ -5,17 +5,20 @@ Test labels are read only here and in `evaluation`.
 
 import functools
 
+import torch
 from torch.nn import functional as F
 
 from .clip.descriptions import ensemble_templates
-from .metrics import quarters, top1, typicality
+from .files import json_sha256
+from .metrics import quarters, typicality
 from .task import Task
 
 
 class Scores(Task):
     """A Task whose test images are scored.
 
-    `rows` collects one dict per run and subset with the columns of `results.COLUMNS`.
+    `rows` collects one dict per run and subset: the columns of `results.COLUMNS`, and `right` and
+    `images` for `outcomes.write_outcomes`.
     """
 
     def __init__(self, params, pack, backbone, encoder, source=None):
@@ -45,31 +48,49 @@ class Scores(Task):
     def add(self, protocol, method, variant, shots, seed, subset, predicted):
         """Add a row: top-1 accuracy of the predictions for a subset's images."""
         labels = self.images_of(subset)[1]
-        self.add_value(protocol, method, variant, shots, seed, subset, "top1",
-                       top1(predicted, labels).item(), len(labels))
+        images = slice(None) if subset == "all" else self.halves[subset]
+        self.add_right(protocol, method, variant, shots, seed, subset, "top1", predicted == labels,
+                       self.identity(images))
 
     def add_elsewhere(self, protocol, method, variant, shots, seed, target, predicted, parts):
         """Add a row for each of `parts` {subset: indices} of the images of another Evaluation."""
         for subset, images in parts.items():
-            labels = target.labels[images]
-            self.add_value(protocol, method, variant, shots, seed, subset, "top1",
-                           top1(predicted[images], labels).item(), len(labels))
+            self.add_right(protocol, method, variant, shots, seed, subset, "top1",
+                           predicted[images] == target.labels[images], target.identity(images))
 
-    def add_value(self, protocol, method, variant, shots, seed, subset, metric, value, n_test):
-        """Add a row: any value in percent, over `n_test` images or texts."""
+    def add_right(self, protocol, method, variant, shots, seed, subset, metric, right, images):
+        """Add a row: the share, in percent, of the test images that a run gets right.
+
+        right: a Boolean tensor [n]; images: which images these are, as `identity` says it.
+        """
         self.rows.append({
             "suite": self.params.suite, "dataset": self.name, "backbone": self.backbone.name,
             "protocol": protocol, "method": method, "variant": variant, "shots": shots,
-            "seed": seed, "subset": subset, "metric": metric, "value": value, "n_test": n_test})
+            "seed": seed, "subset": subset, "metric": metric,
+            "value": 100 * right.double().mean().item(), "n_test": len(right),
+            "right": right.numpy(), "images": images})
+
+    def identity(self, images):
+        """Return a digest of some test images (a mask, indices or a slice), in their order.
+
+        It is made of their SHA-256, so shifted images have that of the images they come from.
+        """
+        indices = self.all_indices[images].tolist()
+        return json_sha256([self.pack.test.digests[index] for index in indices])[:16]
+
+    @functools.cached_property
+    def all_indices(self):
+        """The indices of all test images."""
+        return torch.arange(len(self.labels))
 
     def add_quarters(self, method, variant, shots, seed, predicted):
         """Add a row for each quarter of the test images by typicality: 1 is the least typical."""
         for quarter in range(1, 5):
             images = self.quarter == quarter
             if images.any():
-                self.add_value("typicality", method, variant, shots, seed, f"quarter {quarter}",
-                               "top1", top1(predicted[images], self.labels[images]).item(),
-                               images.sum().item())
+                self.add_right("typicality", method, variant, shots, seed, f"quarter {quarter}",
+                               "top1", predicted[images] == self.labels[images],
+                               self.identity(images))
 
     @functools.cached_property
     def quarter(self):

@@ -1,0 +1,108 @@
+"""What the claims are decided by: accuracies of runs, paired by dataset, seed and test image."""
+
+import numpy as np
+
+from ..outcomes import PLACE
+from ..results import collapsed_runs, harmonic_mean, main_rows
+from ..statistics import resample_images
+
+HAND_CRAFTED = 0  # the seed of what has no seeds
+
+
+class Runs(dict):
+    """Some value of every run: `{dataset: {seed: resampled value [1 + B]}}` (see `statistics`).
+
+    A hand-crafted classifier has one run, which is compared with the runs of every seed.
+    """
+
+    @classmethod
+    def combine(cls, function, *sides):
+        """Return the Runs of a function of several sides' values.
+
+        They are of the datasets and seeds that all sides have.
+        """
+        combined = cls()
+        for dataset in sides[0]:
+            parts = [side.get(dataset, {}) for side in sides]
+            trained = [part.keys() for part in parts if part.keys() != {HAND_CRAFTED}]
+            seeds = sorted(set.intersection(*map(set, trained))) if trained else [HAND_CRAFTED]
+            values = {seed: function(*(part.get(seed, part.get(HAND_CRAFTED)) for part in parts))
+                      for seed in seeds}
+            if values:
+                combined[dataset] = values
+        return combined
+
+    @classmethod
+    def mean(cls, *sides):
+        """Return the mean of several sides in every run."""
+        return cls.combine(lambda *values: np.mean(values, axis=0), *sides)
+
+    def __sub__(self, other):
+        return self.combine(np.subtract, self, other)
+
+    def on(self, datasets):
+        """Return the Runs on some datasets."""
+        return Runs({name: seeds for name, seeds in self.items() if name in datasets})
+
+    def arrays(self):
+        """Return `{dataset: [S, 1 + B]}`."""
+        return {name: np.stack(list(seeds.values())) for name, seeds in self.items()}
+
+    @property
+    def measured(self):
+        """The measured value, averaged over seeds, then over datasets."""
+        return np.mean([values[:, 0].mean() for values in self.arrays().values()])
+
+    def __str__(self):
+        """The measured value, ± the sample deviation over seeds of the mean over datasets."""
+        seeds = sorted(set.intersection(*map(set, self.values())))
+        if len(seeds) < 2:
+            return f"{self.measured:.1f}"
+        of_seeds = [np.mean([runs[seed][0] for runs in self.values()]) for seed in seeds]
+        return f"{self.measured:.1f} ± {np.std(of_seeds, ddof=1):.1f}"
+
+
+class Evidence:
+    """The results with what each run gets right; main variants are `results.main_rows`."""
+
+    def __init__(self, frame, outcomes, params):
+        self.frame, self.main = frame, main_rows(frame, params)
+        self._params, self._outcomes, self._resampled = params, outcomes, {}
+
+    def without_collapsed(self):
+        """Return the Evidence without the runs that collapsed (see `results.collapsed_runs`)."""
+        left = Evidence(self.frame[~collapsed_runs(self.frame)], self._outcomes, self._params)
+        left._resampled = self._resampled
+        return left
+
+    def runs(self, protocol, subset, method, variant=None, shots=None, metric="top1"):
+        """Return the Runs of a method's variant (default: the main one) on a subset.
+
+        Rows count that were trained with so many `shots`, or on no image; without `shots` all.
+        Raises `ValueError` if that gives two rows for a run.
+        """
+        rows = self.main if variant is None else self.frame[self.frame["variant"] == variant]
+        rows = rows[(rows["protocol"] == protocol) & (rows["subset"] == subset)
+                    & (rows["method"] == method) & (rows["metric"] == metric)]
+        if shots is not None:
+            rows = rows[rows["shots"].isin([0, shots])]
+        if rows.duplicated(["dataset", "seed"]).any():
+            raise ValueError(f"two results of {method}, {protocol}, {subset} for one run")
+        found = Runs()
+        for label, row in rows.iterrows():
+            place = tuple(row[PLACE])
+            number = self._outcomes.places[place].get_loc(label)
+            found.setdefault(row["dataset"], {})[row["seed"]] = self._of(place)[number]
+        return found
+
+    def _of(self, place):
+        if place not in self._resampled:
+            self._resampled[place] = resample_images(self._outcomes.right(place),
+                                                     self._outcomes.images[place])
+        return self._resampled[place]
+
+    def base_to_new(self, subset, method, variant=None):
+        """Return the Runs on `base` or `new` classes, or of every run's own `H` of the two."""
+        halves = [self.runs("base_to_new", half, method, variant)
+                  for half in (("base", "new") if subset == "H" else (subset,))]
+        return Runs.combine(harmonic_mean, *halves) if subset == "H" else halves[0]
