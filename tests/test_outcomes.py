@@ -5,25 +5,24 @@ import pytest
 from made_up_results import made_up, row, with_outcomes, write_made_up
 
 from promptstudy.errors import DamagedFile, MissingFile
-from promptstudy.outcomes import PLACE, read_outcomes, write_outcomes
-from promptstudy.results import read_results, table
+from promptstudy.outcomes import read_outcomes, write_outcomes
+from promptstudy.results import KEY, read_results, table
 
 
 def test_what_is_right_comes_back_for_every_run_and_image(suite):
     reports = suite.root / "reports"
     results = write_made_up(reports, made_up(suite))
-    outcomes = read_outcomes(reports / "outcomes.safetensors", read_results(reports / "results.csv"))
-    rows = {tuple(row[column] for column in (*PLACE, "method", "variant", "shots", "seed", "metric")):
-            row["right"] for row in with_outcomes(results)}
+    path = reports / "outcomes.safetensors"
+    outcomes = read_outcomes(path, read_results(reports / "results.csv"))
+    rows = {tuple(row[column] for column in KEY): row["right"] for row in with_outcomes(results)}
     seen = 0
     for place, labels in outcomes.places.items():
         for label, right in zip(labels, outcomes.right(place), strict=True):
-            of_row = results.loc[label, ["method", "variant", "shots", "seed", "metric"]]
-            assert np.array_equal(right, rows[*place, *of_row])
+            assert np.array_equal(right, rows[tuple(results.loc[label, list(KEY)])])
             seen += 1
     assert seen == len(results)
     bits = sum(results["n_test"]) / 8
-    assert (reports / "outcomes.safetensors").stat().st_size < 1.5 * bits + 20_000
+    assert path.stat().st_size < 1.5 * bits + 20_000
 
 
 @pytest.fixture

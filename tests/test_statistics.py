@@ -11,7 +11,7 @@ from promptstudy.statistics import Difference, difference, holm, resample_images
 
 @pytest.fixture
 def few_replicates(monkeypatch):
-    monkeypatch.setattr(statistics, "REPLICATES", 200)
+    monkeypatch.setattr(statistics, "REPLICATES", 100)
 
 
 def simulated(rng, datasets=3, seeds=3, images=150, gain=0.3, spread=0.1):
@@ -40,7 +40,7 @@ def expected_gain(gain=0.3, spread=0.1):
 @pytest.mark.parametrize("spread", [0.05, 0.4], ids=["seeds alike", "seeds differ"])
 def test_about_95_of_100_intervals_hold_the_true_difference(few_replicates, spread):
     rng = np.random.default_rng(0)
-    found = [difference(simulated(rng, spread=spread)) for _ in range(150)]
+    found = [difference(simulated(rng, spread=spread)) for _ in range(120)]
     held = np.mean([low <= expected_gain(spread=spread) <= high
                     for low, high in (each.interval for each in found)])
     assert 0.90 <= held <= 0.99
@@ -73,12 +73,12 @@ def test_resampled_accuracy_is_that_of_a_plain_loop(few_replicates, monkeypatch)
     monkeypatch.setattr(statistics, "CHUNK", 300)  # several rounds
     right = np.random.default_rng(0).random((4, 23)) < 0.6
     found = resample_images(right, "name")
-    assert found.shape == (4, 201)
+    assert found.shape == (4, 101)
     assert found[:, 0] == pytest.approx(100 * right.mean(axis=1))
     generator = np.random.default_rng(list(b"name"))
     column = 1
-    while column <= 200:
-        drawn = generator.integers(23, size=(min(13, 201 - column), 23))
+    while column <= 100:
+        drawn = generator.integers(23, size=(min(13, 101 - column), 23))
         for images in drawn:
             for run in range(4):
                 share = sum(right[run, image] for image in images) / 23
@@ -102,10 +102,10 @@ def test_the_bootstrap_of_h_is_that_of_a_plain_loop(few_replicates):
     h = {method: harmonic_mean(halves["base", method], halves["new", method]) for method in "ab"}
     found = difference({"x": h["a"] - h["b"]})
 
-    draws = {half: np.random.default_rng(list(half.encode())).integers(size, size=(200, size))
+    draws = {half: np.random.default_rng(list(half.encode())).integers(size, size=(100, size))
              for half, size in (("base", 60), ("new", 40))}
-    plain = np.empty((3, 200))
-    for replicate in range(200):
+    plain = np.empty((3, 100))
+    for replicate in range(100):
         for seed in range(3):
             of_methods = []
             for method in "ab":

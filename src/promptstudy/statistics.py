@@ -64,14 +64,19 @@ class Difference(NamedTuple):
         values = list(self.per_dataset.values())
         if len(values) < 2:
             return np.nan, np.nan
-        return tuple(stats.ttest_1samp(values, 0).confidence_interval(LEVEL))
+        half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values)
+        return self.estimate - half, self.estimate + half
+
+    def __str__(self):
+        """The difference and its interval, as `+1.2 [-0.3, 2.7]`."""
+        return "{:+.1f} [{:.1f}, {:.1f}]".format(self.estimate, *self.interval)
 
     def above(self, margin):
-        """Return the one-sided p value of the hypothesis that the difference is at most `margin`."""
+        """Return the one-sided p value of: the difference is at most `margin`."""
         return self._tail(self.estimate - margin)
 
     def below(self, margin):
-        """Return the one-sided p value of the hypothesis that the difference is at least `margin`."""
+        """Return the one-sided p value of: the difference is at least `margin`."""
         return self._tail(margin - self.estimate)
 
     def _tail(self, distance):

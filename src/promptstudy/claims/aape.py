@@ -17,14 +17,14 @@ def _main(evidence, params):
     shots = sorted(params.shots)
     ours, coop = ({count: evidence.runs("few_shot", "all", method, shots=count)
                    for count in shots} for method in ("aape", "coop"))
-    yield Claim("aape", "AAPE beats CoOp at every number of shots",
+    yield Claim("AAPE", "AAPE beats CoOp at every number of shots",
                 "; ".join(listing({f"{count}: AAPE": ours[count], "CoOp": coop[count]})
                           for count in shots),
                 [ahead(ours[count], coop[count], shots_label(count)) for count in shots])
     for subset, name in (("new", "on new classes"), ("H", "in H")):
         ours, coop, zero_shot = (evidence.base_to_new(subset, method)
                                  for method in ("aape", "coop", "zero_shot"))
-        yield Claim("aape", f"AAPE beats CoOp {name}", f"{subset}: " + listing(
+        yield Claim("AAPE", f"AAPE beats CoOp {name}", f"{subset}: " + listing(
             {"AAPE": ours, "CoOp": coop, "zero-shot": zero_shot}), [ahead(ours, coop)])
 
 
@@ -33,14 +33,14 @@ def _gains(evidence):
     gains = {number: evidence.runs("typicality", f"quarter {number}", "aape")
              - evidence.runs("typicality", f"quarter {number}", "zero_shot")
              for number in range(1, 5)}
-    yield Claim("aape", "AAPE gains most on images that are not typical of their class",
+    yield Claim("AAPE", "AAPE gains most on images that are not typical of their class",
                 "gain by quarter, the least typical first: "
                 + listing({f"{number}:": gains[number] for number in gains}),
                 [ahead(gains[1], gains[number], f"over quarter {number}") for number in (2, 3, 4)])
     sides = {direction: {name: evidence.runs("retrieval", direction, method, metric="recall@1")
                          for name, method in (("zero-shot", "zero_shot"), ("AAPE", "aape"))}
              for direction in ("image_to_text", "text_to_image")}
-    yield Claim("aape", "AAPE improves retrieval (here of class descriptions, for the most part)",
+    yield Claim("AAPE", "AAPE improves retrieval (here of class descriptions, for the most part)",
                 "recall@1, " + "; ".join(f"{direction.replace('_', ' ')}: {listing(pair)}"
                                          for direction, pair in sides.items()),
                 [ahead(pair["AAPE"], pair["zero-shot"], direction.replace("_", " "))
@@ -61,24 +61,24 @@ def _variants(evidence, params):
             for subset in subsets)
 
     others = [name for name, variant in ablations.items() if variant.aggregator != "attention"]
-    yield Claim("aape", "AAPE's attention beats other aggregators",
+    yield Claim("AAPE", "AAPE's attention beats other aggregators",
                 measured({"attention": main.label} | {name: name for name in others}, "H"),
                 [ahead(h[main.label], h[other], f"over {other}") for other in others])
     for without in [name for name, variant in ablations.items()
                     if not variant.lambda_distill][:1]:
-        yield Claim("aape", "AAPE's distillation helps on base and on new classes",
+        yield Claim("AAPE", "AAPE's distillation helps on base and on new classes",
                     measured({"with": main.label, "without": without}, "base", "new"),
                     [ahead(runs[subset][main.label], runs[subset][without], subset)
                      for subset in ("base", "new")])
     weights = {variant.lambda_distill: name for name, variant in ablations.items()
                if variant.lambda_distill not in (0, main.lambda_distill)}
     every = weights | {main.lambda_distill: main.label}
-    yield Claim("aape", "AAPE does not depend much on the weight of its distillation",
+    yield Claim("AAPE", "AAPE does not depend much on the weight of its distillation",
                 measured({f"{weight:g}:": every[weight] for weight in sorted(every)}, "H"),
                 [equal(h[main.label], h[name], name) for name in weights.values()])
     counts = {variant.k: name for name, variant in ablations.items() if variant.k}
     names = [counts[k] for k in sorted(counts)] + [main.label]
-    yield Claim("aape", "AAPE improves with the number of reference prompts",
+    yield Claim("AAPE", "AAPE improves with the number of reference prompts",
                 measured({str(k): counts[k] for k in sorted(counts)} | {"all": main.label}, "H"),
                 [ahead(h[more], h[less], f"{more} over {less}")
                  for less, more in itertools.pairwise(names)])

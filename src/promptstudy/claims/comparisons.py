@@ -9,20 +9,22 @@ from .evidence import Runs
 CLOSE = 3.0  # "close to": less than so much below
 EQUAL = 2.0  # "about equal": less than so much apart
 
+VERDICTS = ("holds", "does not hold", "mixed", "not decided")
 # One sentence, to be printed beside the verdicts, and how its numbers are made.
 RULE = (
-    "A claim holds if the 95 % interval of the difference lies on the claimed side of its margin, "
-    "does not hold if it lies on the other side, and is not decided if it contains the margin; of "
-    "several comparisons all must hold (mixed: some hold, others do not), and Holm's correction "
-    "keeps the chance of any wrong verdict among the claims of one paper at 5 %.")
+    "A claim holds if its difference lies on the claimed side of the margin and does not hold if "
+    "it lies on the other side (mixed: some of its comparisons hold, others do not; all must), but "
+    "is not decided unless p, two-sided and after Holm's correction over the claims of its paper, "
+    f"is at most {1 - LEVEL:.2g}.")
 METHOD = (
     "Differences are paired: the same dataset, seed and test images on both sides; they are "
-    "averaged over seeds, then over datasets. H is that of each run, then averaged. Intervals are "
-    "about other test images (2,000 bootstrap replicates) and other seeds (Student's t) on the "
-    f"same datasets. Margins were named beforehand: 0 for \"better\", {CLOSE:g} points below for "
-    f"\"close\", {EQUAL:g} points either way for \"about equal\" (two one-sided tests). A claim of "
-    "several comparisons shows the least favourable one. Half the width of the interval is the "
-    "smallest difference from the margin that could have been seen.")
+    "averaged over seeds, then over datasets. H is that of each run, then averaged. The 95 % "
+    "intervals are about other test images (2,000 bootstrap replicates) and other seeds (Student's "
+    "t) on the same datasets; without the correction, p is at most 0.05 if the margin lies outside "
+    f"them. Margins were named beforehand: 0 for better, {CLOSE:g} points below for close, {EQUAL:g} "
+    "points either way for about equal (two one-sided tests). Of several comparisons the least "
+    "favourable one is shown. Half an interval's width is the smallest difference from the margin "
+    "that could have been seen. ± is the sample standard deviation (division by n - 1) over seeds.")
 
 
 class Comparison(NamedTuple):
@@ -36,8 +38,7 @@ class Comparison(NamedTuple):
     @property
     def claimed(self):
         """Which differences the claim is about, as text."""
-        sign = "−" if self.margin < 0 else ""
-        return f"within ±{self.margin:g}" if self.equal else f"> {sign}{abs(self.margin):g}"
+        return f"within ±{self.margin:g}" if self.equal else f"> {self.margin:g}"
 
 
 def ahead(first, second, name=""):
@@ -83,7 +84,7 @@ def tested(comparison):
 
 
 class Decision(NamedTuple):
-    """A Claim with its comparisons as they were Tested, its p value (both sides) and the verdict."""
+    """A Claim, its comparisons as they were Tested, its p value (both sides) and the verdict."""
 
     claim: Claim
     tests: list

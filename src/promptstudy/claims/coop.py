@@ -20,18 +20,18 @@ def _few_shot(evidence, params):
                            for method in ("zero_shot", "ensemble"))
     coop, probe = ({count: evidence.runs("few_shot", "all", method, shots=count)
                     for count in shots} for method in ("coop", "linear_probe"))
-    yield Claim("coop", "CoOp improves with every doubling of the images",
+    yield Claim("CoOp", "CoOp improves with every doubling of the images",
                 listing({f"{count}:": coop[count] for count in shots}),
                 [ahead(coop[more], coop[less], f"{more} over {shots_label(less)}")
                  for less, more in itertools.pairwise(shots)])
-    yield Claim("coop", "CoOp beats the hand-crafted prompt from two shots on",
+    yield Claim("CoOp", "CoOp beats the hand-crafted prompt from two shots on",
                 listing({"zero-shot": zero_shot} | {f"{count}:": coop[count] for count in shots}),
                 [ahead(coop[count], zero_shot, shots_label(count))
                  for count in shots if count > 1])
-    yield Claim("coop", f"CoOp beats the prompt ensemble at {shots_label(most)}",
+    yield Claim("CoOp", f"CoOp beats the prompt ensemble at {shots_label(most)}",
                 listing({"ensemble": ensemble, "CoOp": coop[most]}),
                 [ahead(coop[most], ensemble)])
-    yield Claim("coop", "CoOp beats the linear probe at 1 to 4 shots",
+    yield Claim("CoOp", "CoOp beats the linear probe at 1 to 4 shots",
                 "; ".join(listing({f"{count}: CoOp": coop[count], "probe": probe[count]})
                           for count in low),
                 [ahead(coop[count], probe[count], shots_label(count)) for count in low])
@@ -42,10 +42,10 @@ def _base_to_new(evidence):
                       for name, method in (("zero-shot", "zero_shot"), ("CoOp", "coop"))}
              for subset in ("base", "new")}
     base, new = sides["base"], sides["new"]
-    yield Claim("coop", "CoOp gains on the classes it was trained on",
+    yield Claim("CoOp", "CoOp gains on the classes it was trained on",
                 "base: " + listing(base), [ahead(base["CoOp"], base["zero-shot"])])
     change = new["CoOp"] - new["zero-shot"]
-    yield Claim("cocoop", "CoOp loses on new classes (CoCoOp's critique)",
+    yield Claim("CoCoOp", "CoOp loses on new classes (CoCoOp's critique)",
                 "new: " + listing(new) + " ("
                 + ", ".join(f"{name} {change.on([name]).measured:+.1f}" for name in change) + ")",
                 [ahead(new["zero-shot"], new["CoOp"])])
@@ -68,13 +68,13 @@ def _variants(evidence, params):
         return main.model_copy(update=change).label
 
     counts = sorted(params.coop.ablation_shots)
-    yield Claim("coop", "With few images one context for all beats one per class",
+    yield Claim("CoOp", "With few images one context for all beats one per class",
                 *compare(ahead, main.label, variant(class_specific=True), "unified",
                          "class-specific", counts[:1]))
-    yield Claim("coop", "The class name may stand at the end or in the middle: about equal",
+    yield Claim("CoOp", "The class name may stand at the end or in the middle: about equal",
                 *compare(equal, main.label, variant(position="middle"), "end", "middle", counts))
-    yield Claim("coop", f"A longer context helps: M={main.n_ctx} over M=4",
+    yield Claim("CoOp", f"A longer context helps: M={main.n_ctx} over M=4",
                 *compare(ahead, main.label, variant(n_ctx=4), f"M={main.n_ctx}", "M=4",
                          counts if main.n_ctx > 4 else ()))
-    yield Claim("coop", "Starting from words or from noise makes no difference",
+    yield Claim("CoOp", "Starting from words or from noise makes no difference",
                 *compare(equal, "M4", "M4-words", "noise", "words", counts))

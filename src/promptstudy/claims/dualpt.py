@@ -18,18 +18,18 @@ def _main(evidence, params):
     shots = sorted(params.shots)
     ours, coop = ({count: evidence.runs("few_shot", "all", method, shots=count)
                    for count in shots} for method in ("dualpt", "coop"))
-    yield Claim("dualpt", "DuAl-PT beats CoOp at every number of shots",
+    yield Claim("DuAl-PT", "DuAl-PT beats CoOp at every number of shots",
                 "; ".join(listing({f"{count}: DuAl-PT": ours[count], "CoOp": coop[count]})
                           for count in shots),
                 [ahead(ours[count], coop[count], shots_label(count)) for count in shots])
     sides = {subset: {name: evidence.base_to_new(subset, method)
                       for name, method in (("DuAl-PT", "dualpt"), ("CoOp", "coop"))}
              for subset in ("new", "base")}
-    yield Claim("dualpt", "DuAl-PT beats CoOp on new classes",
+    yield Claim("DuAl-PT", "DuAl-PT beats CoOp on new classes",
                 "; ".join(f"{subset}: {listing(pair)}" for subset, pair in sides.items()),
                 [ahead(sides["new"]["DuAl-PT"], sides["new"]["CoOp"])])
     alone = evidence.runs("few_shot", "all", "dualpt", DESCRIPTIONS_ALONE)
-    yield Claim("dualpt", "DuAl-PT beats its descriptions as a classifier of their own (inferred)",
+    yield Claim("DuAl-PT", "DuAl-PT beats its descriptions as a classifier of their own (inferred)",
                 listing({"descriptions alone": alone} | {f"{count}:": ours[count]
                                                          for count in shots}),
                 [ahead(ours[count], alone, shots_label(count)) for count in shots])
@@ -51,9 +51,9 @@ def _variants(evidence, params):
                       f"{shots_label(count)}, over {other}") for count in shots for other in others]
 
     for part, variant in ALONE.items():
-        yield Claim("dualpt", f"DuAl-PT's {part} alignment alone helps (inferred)",
+        yield Claim("DuAl-PT", f"DuAl-PT's {part} alignment alone helps (inferred)",
                     measured(without=NEITHER, alone=variant), beats(variant, NEITHER))
-    yield Claim("dualpt", "DuAl-PT's two alignments together are best (inferred)",
+    yield Claim("DuAl-PT", "DuAl-PT's two alignments together are best (inferred)",
                 measured(both=main, **ALONE), beats(main, *ALONE.values()))
-    yield Claim("dualpt", "Descriptions of other classes hurt DuAl-PT (inferred)",
+    yield Claim("DuAl-PT", "Descriptions of other classes hurt DuAl-PT (inferred)",
                 measured(own=main, others=OTHERS), beats(main, OTHERS))

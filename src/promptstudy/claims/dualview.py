@@ -22,15 +22,15 @@ def _main(evidence, params):
     def measured(sides, *methods):
         return listing({METHODS[method]: sides[method] for method in methods})
 
-    yield Claim("dualview", "The dual-view method is close to CoOp on base classes (less than "
+    yield Claim("Dual-view", "The dual-view method is close to CoOp on base classes (less than "
                 f"{CLOSE:g} points below)", "base: " + measured(base, "dualview", "coop"),
                 [close(base["dualview"], base["coop"])])
-    yield Claim("dualview", "The dual-view method is close to zero-shot CLIP on new classes (less "
+    yield Claim("Dual-view", "The dual-view method is close to zero-shot CLIP on new classes (less "
                 f"than {CLOSE:g} points below) or above it",
                 "new: " + measured(new, "dualview", "zero_shot", "coop"),
                 [close(new["dualview"], new["zero_shot"])])
     *names, last = (METHODS[name] for name in ("coop", *rivals))
-    yield Claim("dualview", "The dual-view method has a higher H than "
+    yield Claim("Dual-view", "The dual-view method has a higher H than "
                 f"{', '.join(['zero-shot CLIP', *names])} and {last} (inferred)",
                 "H: " + measured(h, *h), [ahead(h["dualview"], h[method], f"over {METHODS[method]}")
                                           for method in h if method != "dualview"])
@@ -50,19 +50,19 @@ def _variants(evidence, params):
             {name: sides[variant] for name, variant in variants.items()})
             for subset, sides in (("base", base), ("new", new), ("H", h)))
 
-    yield Claim("dualview", "Mutual information raises accuracy on new classes, at less than "
+    yield Claim("Dual-view", "Mutual information raises accuracy on new classes, at less than "
                 f"{CLOSE:g} points on base classes (inferred)",
                 measured(without=CE_ONLY, alone=MI_ONLY),
                 [ahead(new[MI_ONLY], new[CE_ONLY], "new"), close(base[MI_ONLY], base[CE_ONLY],
                                                                  "base")])
-    yield Claim("dualview", "Augmentation raises accuracy on new classes (inferred)",
+    yield Claim("Dual-view", "Augmentation raises accuracy on new classes (inferred)",
                 measured(without=CE_ONLY, alone=AUG_ONLY), [ahead(new[AUG_ONLY], new[CE_ONLY])])
-    yield Claim("dualview", "Mutual information and augmentation together have the highest H "
+    yield Claim("Dual-view", "Mutual information and augmentation together have the highest H "
                 "(inferred)",
                 measured(both=main.label, information=MI_ONLY, augmentation=AUG_ONLY),
                 [ahead(h[main.label], h[other], f"over {other}") for other in (MI_ONLY, AUG_ONLY)])
     for other in ensembles:
-        yield Claim("dualview", f"Predicting with a share of {main.ensemble_a:g} of the "
+        yield Claim("Dual-view", f"Predicting with a share of {main.ensemble_a:g} of the "
                     f"hand-crafted view gives a higher H than with {other.ensemble_a:g} (inferred)",
                     measured(main=main.label, other=other.label),
                     [ahead(h[main.label], h[other.label])])

@@ -18,11 +18,11 @@ def claims(frame, params, outcomes=None):
     claim, measured   the claim and the numbers it is about: means over seeds, then over datasets,
                       in percent, ± sample deviation over seeds of the mean over datasets
     verdict           holds, does not hold, mixed or not decided
-    paper             the method whose paper's claims the correction is over
+    paper             the method of whose paper it is; Holm's correction is over a paper's claims
     comparison        which comparison the numbers after it are of ("" if there is one)
     difference        the mean paired difference
     low, high         its 95 % interval over test images and seeds, datasets fixed
-    margin            the differences for which the claim holds: "> 0", "> −3", "within ±2"
+    margin            the differences for which the claim holds: "> 0", "> -3", "within ±2"
     p                 p value of the claim, two-sided, after Holm's correction
     detectable        half the interval's width: the smallest difference from the margin that could
                       have been seen
@@ -32,34 +32,20 @@ def claims(frame, params, outcomes=None):
     collapsed         number of pairs of runs, over all comparisons, with a run that collapsed
     difference_without, verdict_without
                       the same without these pairs (NaN and "" if there are none)
+    comparisons       the differences and intervals of all comparisons, as text ("" if there is one)
     """
-    decisions, without = _both(frame, params, outcomes)
-    return pd.DataFrame([_row(decision, without) for decision in decisions], columns=COLUMNS)
-
-
-def comparisons(frame, params, outcomes=None):
-    """Return a table of all comparisons of the claims, a row each.
-
-    Columns: claim, comparison, and from difference to high_datasets as in `claims`, where `p` is of
-    the comparison alone and not corrected.
-    """
-    decisions, _ = _both(frame, params, outcomes)
-    return pd.DataFrame([{"claim": decision.claim.claim} | _numbers(test)
-                         for decision in decisions for test in decision.tests])
+    if outcomes is None:
+        outcomes = read_outcomes(params.root / "reports" / "outcomes.safetensors", frame)
+    evidence = Evidence(frame, outcomes, params)
+    without = {each.claim.claim: each
+               for each in decide(_all(evidence.without_collapsed(), params))}
+    rows = [_row(decision, without) for decision in decide(_all(evidence, params))]
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 COLUMNS = ["claim", "measured", "verdict", "paper", "comparison", "difference", "low", "high",
            "margin", "p", "detectable", "n", "low_datasets", "high_datasets", "collapsed",
-           "difference_without", "verdict_without"]
-
-
-def _both(frame, params, outcomes):
-    """Return the Decisions, and those without collapsed runs by their claim."""
-    if outcomes is None:
-        outcomes = read_outcomes(params.root / "reports" / "outcomes.safetensors", frame)
-    evidence = Evidence(frame, outcomes, params)
-    without = decide(_all(evidence.without_collapsed(), params))
-    return decide(_all(evidence, params)), {each.claim.claim: each for each in without}
+           "difference_without", "verdict_without", "comparisons"]
 
 
 def _all(evidence, params):
@@ -81,11 +67,17 @@ def _numbers(test):
             "high_datasets": found.over_datasets[1]}
 
 
+def _every(tests):
+    """All comparisons of a claim as text; nothing for one, which the other columns show."""
+    return "; ".join(f"{test.comparison.name} {test.difference}" for test in tests
+                     if len(tests) > 1)
+
+
 def _row(decision, without):
     row = _numbers(decision.weakest) | {
         "claim": decision.claim.claim, "measured": decision.claim.measured,
         "verdict": decision.verdict, "paper": decision.claim.paper, "p": decision.p,
-        "collapsed": 0, "verdict_without": ""}
+        "verdict_without": "", "comparisons": _every(decision.tests)}
     other = without.get(decision.claim.claim)
     left = sum(test.difference.runs for test in other.tests) if other else 0
     row["collapsed"] = sum(test.difference.runs for test in decision.tests) - left

@@ -34,9 +34,9 @@ def cross_dataset(evidence, params):
             (_measured(TRANSFER["cross_dataset"], away, pair), _measured("at home", home, pair))),
             [ahead(away[better], away[worse])])
 
-    yield claim("cocoop", "CoOp is worse than zero-shot CLIP on other datasets than its own "
+    yield claim("CoCoOp", "CoOp is worse than zero-shot CLIP on other datasets than its own "
                 "(CoCoOp's critique)", "zero_shot", "coop")
-    yield claim("dualview", "The dual-view method beats CoOp on other datasets than its own "
+    yield claim("Dual-view", "The dual-view method beats CoOp on other datasets than its own "
                 "(inferred)", "dualview", "coop")
 
 
@@ -60,24 +60,24 @@ def domain(evidence, params):
                       for other in worse])
 
     changes = {shift: runs("coop", shift) - runs("zero_shot", shift) for shift in shifts}
-    yield claim("coop", "CoOp is more robust to shifts of the images than zero-shot CLIP",
+    yield claim("CoOp", "CoOp is more robust to shifts of the images than zero-shot CLIP",
                 "coop", "zero_shot", more=" (" + ", ".join(
                     f"{shift} {change.measured:+.1f}" for shift, change in changes.items()
                     if change) + ")")
-    yield claim("coop", "CoOp is more robust to shifts than the linear probe",
+    yield claim("CoOp", "CoOp is more robust to shifts than the linear probe",
                 "coop", "linear_probe")
     before = ORIGINAL if runs("coop", ORIGINAL) else params.transfer.source
     kept = {method: Runs.combine(_percent, mean[method], runs(method, before))
             for method in ("zero_shot", "coop", "linear_probe")}
-    yield Claim("coop", "Shifts cost the linear probe a larger share of its accuracy than CoOp",
+    yield Claim("CoOp", "Shifts cost the linear probe a larger share of its accuracy than CoOp",
                 _measured("percent left", kept, kept), [ahead(kept["coop"], kept["linear_probe"])])
-    yield claim("kgcoop", "KgCoOp is more robust to shifts than CoOp", "kgcoop", "coop")
-    yield claim("aape", "AAPE is more robust to shifts than zero-shot CLIP and CoOp",
+    yield claim("KgCoOp", "KgCoOp is more robust to shifts than CoOp", "kgcoop", "coop")
+    yield claim("AAPE", "AAPE is more robust to shifts than zero-shot CLIP and CoOp",
                 "aape", "zero_shot", "coop")
     short, long = params.coop.base_to_new, params.coop.few_shot
     if short.n_ctx < long.n_ctx:
         pair = [mean_of("coop", context.label) for context in (short, long)]
-        yield Claim("coop", "CoOp with a shorter context is more robust to shifts",
+        yield Claim("CoOp", "CoOp with a shorter context is more robust to shifts",
                     f"{TRANSFER['domain']}: " + listing({f"M={short.n_ctx}": pair[0],
                                                          f"M={long.n_ctx}": pair[1]}),
                     [ahead(*pair)])
