@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-REPLICATES = 2000
+REPLICATES = 1000  # which give a standard error to 2 percent
 LEVEL = 0.95  # of intervals; a test decides at 1 - LEVEL, both sides together
 CHUNK = 4_000_000  # image draws made at once
 

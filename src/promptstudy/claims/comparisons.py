@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..statistics import LEVEL, Difference, difference, holm
+from ..statistics import LEVEL, REPLICATES, Difference, difference, holm
 from .evidence import Runs
 
 # The margins, in points of accuracy, were named before any interval had been computed.
@@ -19,12 +19,13 @@ RULE = (
 METHOD = (
     "Differences are paired: the same dataset, seed and test images on both sides; they are "
     "averaged over seeds, then over datasets. H is that of each run, then averaged. The 95 % "
-    "intervals are about other test images (2,000 bootstrap replicates) and other seeds (Student's "
-    "t) on the same datasets; without the correction, p is at most 0.05 if the margin lies outside "
-    f"them. Margins were named beforehand: 0 for better, {CLOSE:g} points below for close, {EQUAL:g} "
-    "points either way for about equal (two one-sided tests). Of several comparisons the least "
-    "favourable one is shown. Half an interval's width is the smallest difference from the margin "
-    "that could have been seen. ± is the sample standard deviation (division by n - 1) over seeds.")
+    f"intervals are about other test images ({REPLICATES:,} bootstrap replicates) and other seeds "
+    "(Student's t) on the same datasets; without the correction, p is at most 0.05 if the margin "
+    f"lies outside them. Margins were named beforehand: 0 for better, {CLOSE:g} points below for "
+    f"close, {EQUAL:g} points either way for about equal (two one-sided tests). Of several "
+    "comparisons the least favourable one is shown. Half an interval's width is the smallest "
+    "difference from the margin that could have been seen. ± is the sample standard deviation "
+    "(division by n - 1) over seeds.")
 
 
 class Comparison(NamedTuple):

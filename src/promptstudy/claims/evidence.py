@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ..outcomes import PLACE
 from ..results import collapsed_runs, harmonic_mean, main_rows
 from ..statistics import resample_images
 
@@ -66,12 +65,17 @@ class Evidence:
     """The results with what each run gets right; main variants are `results.main_rows`."""
 
     def __init__(self, frame, outcomes, params):
-        self.frame, self.main = frame, main_rows(frame, params)
-        self._params, self._outcomes, self._resampled = params, outcomes, {}
+        self._frame, self._params, self._outcomes = frame, params, outcomes
+        self._main = set(main_rows(frame, params).index)
+        self._groups = {}  # the rows by what `runs` is asked for
+        for row in frame.itertuples():
+            kind = row.protocol, row.subset, row.method, row.metric
+            self._groups.setdefault(kind, []).append(row)
+        self._resampled = {}
 
     def without_collapsed(self):
         """Return the Evidence without the runs that collapsed (see `results.collapsed_runs`)."""
-        left = Evidence(self.frame[~collapsed_runs(self.frame)], self._outcomes, self._params)
+        left = Evidence(self._frame[~collapsed_runs(self._frame)], self._outcomes, self._params)
         left._resampled = self._resampled
         return left
 
@@ -81,18 +85,16 @@ class Evidence:
         Rows count that were trained with so many `shots`, or on no image; without `shots` all.
         Raises `ValueError` if that gives two rows for a run.
         """
-        rows = self.main if variant is None else self.frame[self.frame["variant"] == variant]
-        rows = rows[(rows["protocol"] == protocol) & (rows["subset"] == subset)
-                    & (rows["method"] == method) & (rows["metric"] == metric)]
-        if shots is not None:
-            rows = rows[rows["shots"].isin([0, shots])]
-        if rows.duplicated(["dataset", "seed"]).any():
-            raise ValueError(f"two results of {method}, {protocol}, {subset} for one run")
         found = Runs()
-        for label, row in rows.iterrows():
-            place = tuple(row[PLACE])
-            number = self._outcomes.places[place].get_loc(label)
-            found.setdefault(row["dataset"], {})[row["seed"]] = self._of(place)[number]
+        for row in self._groups.get((protocol, subset, method, metric), []):
+            of_variant = row.Index in self._main if variant is None else row.variant == variant
+            if of_variant and (shots is None or row.shots in (0, shots)):
+                runs = found.setdefault(row.dataset, {})
+                if row.seed in runs:
+                    raise ValueError(f"two results of {method}, {protocol}, {subset} for one run")
+                place = row.dataset, protocol, subset
+                number = self._outcomes.places[place].get_loc(row.Index)
+                runs[row.seed] = self._of(place)[number]
         return found
 
     def _of(self, place):

@@ -3,9 +3,12 @@
 import pandas as pd
 
 from ..outcomes import read_outcomes
+from ..results import collapsed_runs
 from . import aape, coop, dualpt, dualview, transfer
-from .comparisons import decide
+from .comparisons import METHOD, RULE, VERDICTS, decide
 from .evidence import Evidence
+
+__all__ = ["METHOD", "RULE", "VERDICTS", "claims"]  # what pages show beside each other
 
 
 def claims(frame, params, outcomes=None):
@@ -37,9 +40,11 @@ def claims(frame, params, outcomes=None):
     if outcomes is None:
         outcomes = read_outcomes(params.root / "reports" / "outcomes.safetensors", frame)
     evidence = Evidence(frame, outcomes, params)
-    without = {each.claim.claim: each
-               for each in decide(_all(evidence.without_collapsed(), params))}
-    rows = [_row(decision, without) for decision in decide(_all(evidence, params))]
+    decisions = without = decide(_all(evidence, params))
+    if collapsed_runs(frame).any():
+        without = decide(_all(evidence.without_collapsed(), params))
+    without = {decision.claim.claim: decision for decision in without}
+    rows = [_row(decision, without) for decision in decisions]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
