@@ -119,6 +119,11 @@ def test_claims_about_aape_follow_the_numbers(suite):
         # 65 and 45 are the main variant's base and new accuracy
         "AAPE's attention beats other aggregators": "does not hold",  # mean: 70 and 46
         "AAPE's distillation helps on base and on new classes": "mixed",  # without: 70 and 40
+        "AAPE needs the image's own AAPE: with another image's it has a lower H (inferred)":
+            "holds",
+        "The language model's sentences give AAPE a higher H than other texts (inferred)":
+            "not decided",  # 53.2 and 53.9
+        "AAPE's language path gives a higher H than other projections (inferred)": "not decided",
         "AAPE does not depend much on the weight of its distillation": "not decided",  # 2 apart
         "AAPE improves with the number of reference prompts": "not decided"}  # H: 53.2, 53.3
     measured = found["measured"]

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
@@ -29,7 +30,8 @@ MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.DOTALL)
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 
 
-def run_notebook(path, parameters, executed, page, note=""):
+def run_notebook(path: str | Path, parameters: dict[str, Any], executed: Path, page: Path,
+                 note: str = "") -> None:
     """Execute the notebook at `path` and render it.
 
     `parameters` are inserted after its `parameters` cell; `executed` is the path of the executed
@@ -88,7 +90,7 @@ def _own_kernel(folder):
                 os.environ["JUPYTER_PATH"] = before
 
 
-def notebook_html(notebook, name, note=""):
+def notebook_html(notebook: Any, name: str, note: str = "") -> str:
     """Return an executed notebook as a self-contained page, the same for the same results.
 
     Equations become MathML, which browsers render without a script from the network. Progress bars

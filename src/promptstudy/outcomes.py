@@ -6,9 +6,12 @@ without features, models or torch.
 
 import hashlib
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -16,6 +19,7 @@ from .errors import DamagedFile, MissingFile
 from .files import written_whole
 from .results import KEY
 
+Place = tuple[str, str, str]
 PLACE = ["dataset", "protocol", "subset"]  # rows of results with the same test images
 AGAIN = "make it again with `dvc repro evaluate`"
 
@@ -28,15 +32,16 @@ class Outcomes:
     two places with the same name have the same images in the same order.
     """
 
-    def __init__(self, places, packed, images):
+    def __init__(self, places: dict[Place, pd.Index], packed: dict[Place, NDArray[np.uint8]],
+                 images: dict[Place, str]) -> None:
         self.places, self._packed, self.images = places, packed, images
 
-    def right(self, place):
+    def right(self, place: Place) -> NDArray[np.bool_]:
         """Return which images [rows, N] of a place are right in each of its rows."""
         return np.unpackbits(self._packed[place], axis=0, count=len(self.places[place])).view(bool)
 
 
-def write_outcomes(path, rows):
+def write_outcomes(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write which images are right, in one piece.
 
     rows: dicts with the columns of the results, `right` (Boolean, one value per test image) and
@@ -56,7 +61,7 @@ def write_outcomes(path, rows):
         save_file(tensors, temporary, metadata={"record": record})
 
 
-def read_outcomes(path, frame):
+def read_outcomes(path: Path, frame: pd.DataFrame) -> Outcomes:
     """Return the `Outcomes` of a results table, as `results.read_results` returns it.
 
     Raises `MissingFile`, or `DamagedFile` if the file has changed since it was written or is not of

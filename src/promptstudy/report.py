@@ -84,8 +84,10 @@ def write_report(params):
                                   f"ensemble of its views. Stage figures; {scope}.",
             "trade_off": "Accuracy on new against base classes; beside the curve stands the weight "
                          f"of mutual information. Stage figures; {scope}.",
-            "aape_ablations": "AAPE with other aggregators, without its distillation or with other "
-                              f"weights of it, and with fewer prompts. Stage figures; {scope}.",
+            "aape_ablations": "AAPE without its distillation or with other weights of it, with "
+                              "other aggregators, fewer or wrong prompts and other projections, "
+                              "and with the AAPE of another image. "
+                              f"Stage figures; {scope}.",
             "typicality": "Gain on zero-shot CLIP by how close an image is to the mean of its "
                           f"class's training images. Stage figures; {scope}."},
         provenance=_provenance(params))

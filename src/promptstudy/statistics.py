@@ -6,9 +6,11 @@ The same images are drawn in the same replicates whoever is tested on them, so e
 several runs (a difference, H, a mean) is paired image by image if it is applied to their arrays.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 REPLICATES = 1000  # which give a standard error to 2 percent
@@ -16,7 +18,7 @@ LEVEL = 0.95  # of intervals; a test decides at 1 - LEVEL, both sides together
 CHUNK = 4_000_000  # image draws made at once
 
 
-def resample_images(right, name):
+def resample_images(right: NDArray[np.bool_], name: str) -> NDArray[np.float64]:
     """Return the accuracy [R, 1 + B] of R runs, measured and in each replicate, in percent.
 
     right: which of the N test images each run gets right, Boolean [R, N]. name: a name of these
@@ -42,21 +44,21 @@ class Difference(NamedTuple):
     error: float  # of the mean over these datasets; test images and seeds are random
     freedom: float  # degrees of freedom of the error
     runs: int  # number of paired runs
-    per_dataset: dict  # the mean difference on each dataset
+    per_dataset: dict[str, float]  # the mean difference on each dataset
 
     @property
-    def interval(self):
+    def interval(self) -> tuple[float, float]:
         """The 95 % interval `(low, high)` of the difference on these datasets."""
         half = self.half_width
         return self.estimate - half, self.estimate + half
 
     @property
-    def half_width(self):
+    def half_width(self) -> float:
         """Half the interval's width: the smallest difference from the margin that is decided."""
         return stats.t.ppf((1 + LEVEL) / 2, self.freedom) * self.error
 
     @property
-    def over_datasets(self):
+    def over_datasets(self) -> tuple[float, float]:
         """The 95 % interval `(low, high)` if datasets are random too; NaN for a single one.
 
         It is Student's, of the datasets' mean differences.
@@ -67,15 +69,15 @@ class Difference(NamedTuple):
         half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * stats.sem(values)
         return self.estimate - half, self.estimate + half
 
-    def __str__(self):
+    def __str__(self) -> str:
         """The difference and its interval, as `+1.2 [-0.3, 2.7]`."""
         return "{:+.1f} [{:.1f}, {:.1f}]".format(self.estimate, *self.interval)
 
-    def above(self, margin):
+    def above(self, margin: float) -> float:
         """Return the one-sided p value of: the difference is at most `margin`."""
         return self._tail(self.estimate - margin)
 
-    def below(self, margin):
+    def below(self, margin: float) -> float:
         """Return the one-sided p value of: the difference is at least `margin`."""
         return self._tail(margin - self.estimate)
 
@@ -85,7 +87,7 @@ class Difference(NamedTuple):
         return stats.t.sf(distance / self.error, self.freedom)
 
 
-def difference(runs):
+def difference(runs: dict[str, NDArray[np.float64]]) -> Difference:
     """Return the `Difference` of paired runs, `{dataset: resampled differences [S, 1 + B]}`.
 
     The mean is over seeds, then over datasets, which are fixed; seeds and test images are random.
@@ -98,10 +100,11 @@ def difference(runs):
     It is at least V_images. A single run has no variance between seeds: its interval is about test
     images alone. The degrees of freedom are Satterthwaite's, with S - 1 for V_seeds.
     """
-    means, variance, uncertain = {}, 0.0, 0.0
+    means: dict[str, float] = {}
+    variance = uncertain = 0.0
     for name, values in runs.items():
         measured, replicates, seeds = values[:, 0], values[:, 1:], len(values)
-        means[name] = measured.mean()
+        means[name] = float(measured.mean())
         total = replicates.mean(axis=0).var(ddof=1)
         if seeds > 1:
             between = measured.var(ddof=1) / seeds
@@ -115,16 +118,16 @@ def difference(runs):
                       sum(map(len, runs.values())), means)
 
 
-def holm(p_values):
+def holm(p_values: Sequence[float]) -> NDArray[np.float64]:
     """Return Holm's adjusted p values, in the order of `p_values`.
 
     The k-th smallest of n is multiplied by n - k + 1; none is smaller than the one before it, and
     none larger than 1. Testing them all at a level errs anywhere in the family with at most that
     probability.
     """
-    p_values = np.asarray(p_values, dtype=float)
-    order = p_values.argsort(kind="stable")
-    factors = np.arange(len(p_values), 0, -1)
-    adjusted = np.empty_like(p_values)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * p_values[order]))
+    values = np.asarray(p_values, dtype=float)
+    order = values.argsort(kind="stable")
+    factors = np.arange(len(values), 0, -1)
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * values[order]))
     return adjusted

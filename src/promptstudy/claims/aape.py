@@ -1,12 +1,16 @@
 """Claims about AAPE."""
 
 import itertools
+from collections.abc import Iterator
 
+from ..params import Params
+from ..params.methods.aape import OTHERS_AAPE
 from ..results import shots_label
 from .comparisons import Claim, ahead, equal, listing
+from .evidence import Evidence
 
 
-def claims(evidence, params):
+def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
     """Yield the Claims."""
     yield from _main(evidence, params)
     yield from _gains(evidence)
@@ -52,7 +56,7 @@ def _variants(evidence, params):
     block = params.aape
     main, ablations = block.base_to_new, block.ablations
     runs = {subset: {name: evidence.base_to_new(subset, "aape", name)
-                     for name in (main.label, *ablations)} for subset in ("base", "new", "H")}
+                     for name in block.base_to_new_labels} for subset in ("base", "new", "H")}
     h = runs["H"]
 
     def measured(variants, *subsets):
@@ -70,6 +74,17 @@ def _variants(evidence, params):
                     measured({"with": main.label, "without": without}, "base", "new"),
                     [ahead(runs[subset][main.label], runs[subset][without], subset)
                      for subset in ("base", "new")])
+    yield Claim("AAPE", "AAPE needs the image's own AAPE: with another image's it has a lower H "
+                "(inferred)", measured({"own": main.label, "another's": OTHERS_AAPE}, "base", "H"),
+                [ahead(h[main.label], h[OTHERS_AAPE])])
+    for text, field in (
+            ("The language model's sentences give AAPE a higher H than other texts", "reference"),
+            ("AAPE's language path gives a higher H than other projections", "projection")):
+        others = [name for name, variant in ablations.items()
+                  if getattr(variant, field) != getattr(main, field)]
+        yield Claim("AAPE", f"{text} (inferred)",
+                    measured({"main": main.label} | {name: name for name in others}, "H"),
+                    [ahead(h[main.label], h[other], f"over {other}") for other in others])
     weights = {variant.lambda_distill: name for name, variant in ablations.items()
                if variant.lambda_distill not in (0, main.lambda_distill)}
     every = weights | {main.lambda_distill: main.label}

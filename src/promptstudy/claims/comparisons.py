@@ -37,22 +37,22 @@ class Comparison(NamedTuple):
     equal: bool = False
 
     @property
-    def claimed(self):
+    def claimed(self) -> str:
         """Which differences the claim is about, as text."""
         return f"within ±{self.margin:g}" if self.equal else f"> {self.margin:g}"
 
 
-def ahead(first, second, name=""):
+def ahead(first: Runs, second: Runs, name: str = "") -> Comparison:
     """Return the Comparison that claims that the first is better than the second."""
     return Comparison(name, first - second)
 
 
-def close(first, second, name=""):
+def close(first: Runs, second: Runs, name: str = "") -> Comparison:
     """Return the Comparison that claims: the first is less than `CLOSE` points below."""
     return Comparison(name, first - second, -CLOSE)
 
 
-def equal(first, second, name=""):
+def equal(first: Runs, second: Runs, name: str = "") -> Comparison:
     """Return the Comparison that claims that the two are less than `EQUAL` points apart."""
     return Comparison(name, first - second, EQUAL, equal=True)
 
@@ -63,7 +63,7 @@ class Claim(NamedTuple):
     paper: str  # the method that the paper is about; Holm's correction is over its claims
     claim: str
     measured: str
-    comparisons: list
+    comparisons: list[Comparison]
 
 
 class Tested(NamedTuple):
@@ -75,7 +75,7 @@ class Tested(NamedTuple):
     p_against: float  # small: it does not hold
 
 
-def tested(comparison):
+def tested(comparison: Comparison) -> Tested:
     """Return the Tested of a Comparison."""
     found, margin = difference(comparison.runs.arrays()), comparison.margin
     if comparison.equal:  # two one-sided tests
@@ -88,17 +88,17 @@ class Decision(NamedTuple):
     """A Claim, its comparisons as they were Tested, its p value (both sides) and the verdict."""
 
     claim: Claim
-    tests: list
+    tests: list[Tested]
     p: float  # after Holm's correction
     verdict: str  # holds, does not hold, mixed or not decided
 
     @property
-    def weakest(self):
+    def weakest(self) -> Tested:
         """The least favourable comparison."""
         return max(self.tests, key=lambda each: each.p_for)
 
 
-def decide(claims):
+def decide(claims: list[Claim]) -> list[Decision]:
     """Return the Decisions on Claims by `RULE`; without runs to compare a Claim is left out.
 
     That all of k comparisons hold has the largest of their p values; that one of them does not has
@@ -128,12 +128,7 @@ def _verdict(tests, p, p_for, p_against):
     return "mixed" if any(2 * each.p_for <= alpha for each in tests) else "does not hold"
 
 
-def listing(sides):
+def listing(sides: dict[str, Runs]) -> str:
     """Return `{name: Runs}` as text, on the datasets that all of them have."""
     common = set.intersection(*map(set, sides.values()))
     return ", ".join(f"{name} {runs.on(common)}" for name, runs in sides.items()) if common else ""
-
-
-def shot_counts(shots):
-    """Return numbers of shots as text."""
-    return f"{', '.join(map(str, shots))} shots" if shots else "no number of shots"

@@ -1,12 +1,15 @@
 """Claims about CoOp: its paper's, and CoCoOp's critique."""
 
 import itertools
+from collections.abc import Iterator
 
+from ..params import Params
 from ..results import shots_label
 from .comparisons import Claim, ahead, equal, listing
+from .evidence import Evidence
 
 
-def claims(evidence, params):
+def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
     """Yield the Claims."""
     yield from _few_shot(evidence, params)
     yield from _base_to_new(evidence)

@@ -1,14 +1,18 @@
 """Claims about DuAl-PT."""
 
+from collections.abc import Iterator
+
+from ..params import Params
 from ..results import DESCRIPTIONS_ALONE, shots_label
 from .comparisons import Claim, ahead, listing
+from .evidence import Evidence
 
 # how params.yaml calls the ablations that the claims are about
 NEITHER, OTHERS = "neither", "shuffled"
 ALONE = {"text": "text only", "local": "local only"}
 
 
-def claims(evidence, params):
+def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
     """Yield the Claims."""
     yield from _main(evidence, params)
     yield from _variants(evidence, params)

@@ -1,13 +1,17 @@
 """Claims about the dual-view method."""
 
+from collections.abc import Iterator
+
+from ..params import Params
 from ..results import METHODS
 from .comparisons import CLOSE, Claim, ahead, close, listing
+from .evidence import Evidence
 
 # how params.yaml calls the ablations that the claims are about
 CE_ONLY, MI_ONLY, AUG_ONLY = "CE only", "MI only", "aug only"
 
 
-def claims(evidence, params):
+def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
     """Yield the Claims."""
     yield from _main(evidence, params)
     yield from _variants(evidence, params)

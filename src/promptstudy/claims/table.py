@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from ..outcomes import read_outcomes
+from ..outcomes import Outcomes, read_outcomes
+from ..params import Params
 from ..results import collapsed_runs
 from . import aape, coop, dualpt, dualview, transfer
 from .comparisons import METHOD, RULE, VERDICTS, decide
@@ -11,7 +12,7 @@ from .evidence import Evidence
 __all__ = ["METHOD", "RULE", "VERDICTS", "claims"]  # what pages show beside each other
 
 
-def claims(frame, params, outcomes=None):
+def claims(frame: pd.DataFrame, params: Params, outcomes: Outcomes | None = None) -> pd.DataFrame:
     """Return a table of the claims that the suite can test, a row each.
 
     frame: the results table (`read_results`). outcomes: its `Outcomes`; by default those that the

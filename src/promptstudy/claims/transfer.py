@@ -1,14 +1,16 @@
 """Claims about several methods, on other datasets and on shifted images."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from ..params import ORIGINAL
+from ..params import ORIGINAL, Params
 from ..results import METHODS, TRANSFER
 from .comparisons import Claim, ahead, listing
-from .evidence import Runs
+from .evidence import Evidence, Runs
 
 
-def claims(evidence, params):
+def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
     """Yield the Claims."""
     yield from cross_dataset(evidence, params)
     yield from domain(evidence, params)
@@ -18,7 +20,7 @@ def _measured(title, sides, methods):
     return f"{title}: " + listing({METHODS[method]: sides[method] for method in methods})
 
 
-def cross_dataset(evidence, params):
+def cross_dataset(evidence: Evidence, params: Params) -> Iterator[Claim]:
     """Claims about other datasets than the one that was trained on."""
     source, methods = params.transfer.source, ("zero_shot", "coop", "dualview")
     others = [name for name in params.datasets if name != source]
@@ -40,7 +42,7 @@ def cross_dataset(evidence, params):
                 "(inferred)", "dualview", "coop")
 
 
-def domain(evidence, params):
+def domain(evidence: Evidence, params: Params) -> Iterator[Claim]:
     """Claims about shifted images of the classes that were trained on."""
     shifts = list(params.transfer.domain)
     if not shifts:
