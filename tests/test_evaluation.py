@@ -117,6 +117,36 @@ def test_quarters_of_a_method_add_up_to_its_accuracy(trained):
         assert right / len(pack.test.labels) == pytest.approx(whole["value"])
 
 
+def test_every_row_says_which_of_which_images_are_right(trained):
+    pack, evaluation = trained.pack, evaluate(trained)
+    evaluation.hand_crafted(["zero_shot"])
+    evaluation.learned("coop")
+    evaluation.retrieval()
+    predicted = next(evaluation.by_hand("all", ["zero_shot"]))[2]
+    right = (predicted == pack.test.labels).numpy()
+    images = {}
+    for row in evaluation.rows:
+        assert row["value"] == pytest.approx(100 * row["right"].mean())
+        assert row["n_test"] == len(row["right"])
+        images.setdefault((row["protocol"], row["subset"]), set()).add(row["images"])
+        if (row["method"], row["protocol"], row["subset"]) == ("zero_shot", "few_shot", "all"):
+            assert row["right"].tolist() == right.tolist()
+    assert all(len(names) == 1 for names in images.values())
+    # no two subsets have the same images, but retrieval from images is about all of them
+    assert images["few_shot", "all"] == images["retrieval", "image_to_text"]
+    assert len(set.union(*images.values())) == len(images) - 1
+
+
+def test_images_are_named_by_what_they_are_and_their_order(trained):
+    evaluation = evaluate(trained)
+    count = len(evaluation.labels)
+    named = evaluation.identity(slice(None))
+    assert named == evaluation.identity(torch.ones(count, dtype=bool))
+    assert named == evaluation.identity(list(range(count)))
+    assert named != evaluation.identity(list(range(count))[::-1])
+    assert named != evaluation.identity(slice(1, None))
+
+
 def test_aape_is_scored_without_aggregator_and_sentences(trained):
     params, evaluation = trained.params, evaluate(trained)
     for setting in plan(params, "aape", "shapes"):

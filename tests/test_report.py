@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import changed
 from hostile import HOSTILE, elements, shown
-from made_up_results import made_up
+from made_up_results import made_up, write_made_up
 
 from promptstudy.claims.table import claims
 from promptstudy.errors import ParamsError
@@ -13,16 +13,16 @@ from promptstudy.params import load_params
 from promptstudy.params.methods import BLOCKS
 from promptstudy.published.numbers import load_datasets
 from promptstudy.report import write_report
-from promptstudy.results import METHODS, TRANSFER, write_results
+from promptstudy.results import METHODS, TRANSFER
 
 
 def test_index_shows_tables_claims_figures_and_pages(suite):
     frame = made_up(suite)
     reports = suite.root / "reports"
-    write_results(reports / "results.csv", frame)
+    write_made_up(reports, frame)
     (reports / "03_coop-shapes.html").write_text("page")
     page = write_report(suite).read_text()
-    for expected in ("56.5 ± 0.5", "figures/few_shot.png", "03_coop-shapes.html", "holds",
+    for expected in ("56.5 ± 0.7", "figures/few_shot.png", "03_coop-shapes.html", "holds",
                      "figures/cross_dataset.png", "figures/domain.png", "mean of the others",
                      "1 test images per class"):
         assert expected in page
@@ -46,11 +46,11 @@ def test_the_report_opens_with_the_comparison(suite):
     params = load_params(path)
     reports = params.root / "reports"
     frame = made_up(params)
-    write_results(reports / "results.csv", frame)
+    write_made_up(reports, frame)
     index = write_report(params).read_text()
     assert "None of this suite&#39;s results is compared" in index
     assert 'href="papers.html"' in index
-    write_results(reports / "results.csv", as_paper_suite(frame))
+    write_made_up(reports, as_paper_suite(frame))
     index = write_report(params).read_text()
     assert "2 published numbers have one of ours beside them: 0 of ours lie within" in index
     assert "Few-shot, RN50, 16 shots" in index
@@ -74,7 +74,7 @@ def report_of(suite, text):
     datasets = {text: params.datasets["shapes"], "figures": params.datasets["figures"]}
     params = changed(params, suite=f"{text} 5", datasets=datasets, transfer=transfer)
     (params.root / "data" / "clip" / "build.json").write_text(json.dumps({"about": f"{text} 6"}))
-    write_results(params.root / "reports" / "results.csv", frame)
+    write_made_up(params.root / "reports", frame)
     return write_report(params)
 
 
@@ -103,7 +103,7 @@ def test_a_suite_without_a_method_has_a_report_without_it(suite, absent):
     frame = made_up(suite)
     frame = frame[~frame["method"].isin(absent)].reset_index(drop=True)
     suite = changed(suite, captioned={}, **dict.fromkeys(absent))
-    write_results(suite.root / "reports" / "results.csv", frame)
+    frame = write_made_up(suite.root / "reports", frame)
     page = write_report(suite).read_text()
     assert "CoOp" in page and all(f"<td>{METHODS[name]}</td>" not in page for name in absent)
     assert ("Ablations of AAPE" in page) == ("aape" not in absent)
