@@ -4,6 +4,10 @@ import pandas as pd
 
 from . import aape, coop, dualpt, dualview, transfer
 
+# how a verdict is reached, for every page that shows verdicts
+RULE = ("A claim that one side is better holds if all its differences are larger than the larger "
+        "of the two deviations over seeds; it is mixed if some differences are above 0.")
+
 
 def claims(frame, params):
     """Return a table of the claims that the suite can test: claim, measured, verdict.

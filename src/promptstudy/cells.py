@@ -1,0 +1,157 @@
+"""What one cell of a table, or one point of a figure, shows: a mean over seeds, and its seeds.
+
+Tables and figures of the same numbers are drawn from the same cells, so that they agree.
+"""
+
+import statistics
+from dataclasses import dataclass
+
+import pandas as pd
+
+from .results import (
+    METHODS,
+    average_over_datasets,
+    base_to_new_table,
+    harmonic_mean,
+    transfer_runs,
+)
+
+AVERAGE = "average"
+# A seed so many points from the median of all is marked, as a mean would hide what happened to it.
+APART = 10.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean with the values that it is of."""
+
+    mean: float
+    seeds: tuple[tuple[int, float], ...]  # each seed and its value
+
+    @classmethod
+    def of(cls, seeds, values):
+        """Return the cell of some seeds and their values."""
+        pairs = tuple(sorted(zip(map(int, seeds), map(float, values), strict=True)))
+        return cls(statistics.fmean(value for _, value in pairs), pairs)
+
+    @property
+    def std(self):
+        """The sample standard deviation over seeds, or None of a single run."""
+        values = [value for _, value in self.seeds]
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    @property
+    def apart(self):
+        """The seeds whose value is more than `APART` points from the median of all."""
+        middle = statistics.median(value for _, value in self.seeds)
+        return [seed for seed, value in self.seeds if abs(value - middle) > APART]
+
+    @property
+    def mean_without(self):
+        """The mean without the seeds that lie apart."""
+        return statistics.fmean(value for seed, value in self.seeds if seed not in self.apart)
+
+    def __str__(self):
+        spread = "" if self.std is None else f" ± {self.std:.1f}"
+        return f"{self.mean:.1f}{spread}"
+
+
+def few_shot_cells(frame, dataset):
+    """Return the accuracy of every variant (rows) by number of shots (columns).
+
+    dataset: its name, or `AVERAGE` for the mean over datasets of each seed.
+    """
+    return _by_seed(_of_dataset(frame, "few_shot", dataset), ["method", "variant"], "shots")
+
+
+def base_to_new_cells(frame, dataset):
+    """Return base, new and H of every variant; for `AVERAGE` the mean of the datasets' H as well.
+
+    The means are those of `base_to_new_table`; deviations of H are over the H of each seed.
+    """
+    rows = frame[frame["protocol"] == "base_to_new"]
+    table = base_to_new_table(frame).loc[dataset]
+    runs = _with_h(_of_dataset(frame, "base_to_new", dataset), ["method", "variant", "seed"])
+    if dataset == AVERAGE:
+        each = _with_h(rows, ["dataset", "method", "variant", "seed"])["H"]
+        runs["mean_of_h"] = each.groupby(["method", "variant", "seed"]).mean()
+    else:
+        table = table.drop(columns="mean_of_h")
+    cells = pd.DataFrame(index=_in_order(runs.droplevel("seed").index.unique()),
+                         columns=table.columns, dtype=object)
+    for key, part in runs.groupby(["method", "variant"]):
+        for column in table.columns:
+            seeds = Cell.of(part.index.get_level_values("seed"), part[column]).seeds
+            cells.at[key, column] = Cell(float(table.loc[key, column]), seeds)
+    return cells
+
+
+def transfer_cells(frame, protocol):
+    """Return the accuracy of every variant on each kind of test images, see `transfer_runs`."""
+    runs = transfer_runs(frame, protocol)
+    long = runs.rename_axis(columns="subset").stack().rename("value").reset_index().dropna()
+    cells = _by_seed(long, ["method", "variant"], "subset")
+    return cells[[column for column in runs if column in cells]]
+
+
+def gain_cells(frame, dataset):
+    """Return what each method gains on zero-shot CLIP by quarter of typicality, in points."""
+    rows = _of_dataset(frame, "typicality", dataset)
+    before = rows[rows["method"] == "zero_shot"].set_index("subset")["value"]
+    rows = rows[rows["method"] != "zero_shot"]
+    return _by_seed(rows.assign(value=rows["value"] - rows["subset"].map(before)),
+                    ["method", "variant"], "subset")
+
+
+def retrieval_cells(frame):
+    """Return the recall of every method (rows: dataset, direction, method) by rank (columns)."""
+    rows = frame[frame["protocol"] == "retrieval"]
+    cells = _by_seed(rows, ["dataset", "subset", "method"], "metric")
+    return cells[sorted(cells, key=lambda metric: int(metric.split("@")[1]))]
+
+
+def means(cells):
+    """Return the means of cells as numbers."""
+    return cells.map(lambda cell: cell.mean if isinstance(cell, Cell) else float("nan"))
+
+
+def spreads(cells):
+    """Return the deviations of cells as numbers; not a number where there is one run."""
+    return cells.map(lambda cell: cell.std if isinstance(cell, Cell) and cell.std is not None
+                     else float("nan"))
+
+
+def datasets_of(frame, protocol):
+    """Return the datasets of a protocol, after `AVERAGE` if there are several."""
+    names = list(dict.fromkeys(frame[frame["protocol"] == protocol]["dataset"]))
+    return names if len(names) == 1 else [AVERAGE, *names]
+
+
+def _of_dataset(frame, protocol, dataset):
+    rows = frame[frame["protocol"] == protocol]
+    return (average_over_datasets(rows) if dataset == AVERAGE
+            else rows[rows["dataset"] == dataset])
+
+
+def _with_h(rows, by):
+    runs = rows.pivot_table(index=by, columns="subset", values="value")
+    return runs.assign(H=harmonic_mean(runs["base"], runs["new"]))
+
+
+def _by_seed(rows, index, column):
+    """Return the cells of tidy rows; methods in their usual order, columns in theirs."""
+    found = {key: Cell.of(part["seed"], part["value"])
+             for key, part in rows.groupby([*index, column], sort=False)}
+    cells = pd.Series(found, dtype=object)
+    cells.index = pd.MultiIndex.from_tuples(found, names=[*index, column])
+    wide = cells.unstack(column).rename_axis(columns=None)
+    return wide.reindex(_in_order(wide.index))
+
+
+def _in_order(index):
+    """Return an index of methods and more, sorted by the methods' usual order, else as it is."""
+    place = {method: number for number, method in enumerate(METHODS)}
+    level = index.names.index("method")
+    return pd.MultiIndex.from_tuples(
+        sorted(index, key=lambda key: (*key[:level], place.get(key[level], len(place)))),
+        names=index.names)
