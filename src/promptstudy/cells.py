@@ -88,7 +88,7 @@ def base_to_new_cells(frame, dataset):
 
 def transfer_cells(frame, protocol):
     """Return the accuracy of every variant on each kind of test images, see `transfer_runs`."""
-    runs = transfer_runs(frame, protocol)
+    runs = transfer_runs(frame, protocol)  # none: an empty table
     long = runs.rename_axis(columns="subset").stack().rename("value").reset_index().dropna()
     cells = _by_seed(long, ["method", "variant"], "subset")
     return cells[[column for column in runs if column in cells]]
@@ -140,6 +140,8 @@ def _with_h(rows, by):
 
 def _by_seed(rows, index, column):
     """Return the cells of tidy rows; methods in their usual order, columns in theirs."""
+    if rows.empty:
+        return pd.DataFrame(index=pd.MultiIndex.from_arrays([[]] * len(index), names=index))
     found = {key: Cell.of(part["seed"], part["value"])
              for key, part in rows.groupby([*index, column], sort=False)}
     cells = pd.Series(found, dtype=object)

@@ -65,7 +65,7 @@ def index_page(results, params, verdicts, rule, papers, pages, provenance, diges
         typicality=_typicality(main), retrieval=_retrieval(main), rule=rule,
         claims=Table(_claims(verdicts), "The claims that this suite can test, and what was "
                      "measured. Inferred: not said in the paper's abstract, but it follows from "
-                     "its argument.", "claims table").html,
+                     "its argument.", "claims").html,
         papers=papers, words=PARTS, pages=pages, provenance=provenance, rows=len(results),
         results_sha256=digest, citation=CITATION.format(
             suite=params.suite, backbone=backbone, digest=digest))
@@ -77,7 +77,7 @@ def _chart(main):
                  f"Accuracy against labelled images per class, {accuracy.title(dataset)}; the same "
                  "numbers are in the table of few-shot recognition.",
                  "Top-1 accuracy on test images against labelled images per class, "
-                 f"{accuracy.title(dataset)}. Point at a marker for its seeds.", "first chart").html
+                 f"{accuracy.title(dataset)}. Point at a marker for its seeds.", "first").html
 
 
 def _leaderboard(main, params):
@@ -109,7 +109,7 @@ def _panels(main, protocol, cells_of, figure_of, names, what):
         figure = "" if at_the_top else Shown(
             figure_of(main, [dataset]), f"{what}, {title}; the numbers are in the table below.",
             f"{what}, {title}. Point at a marker for its seeds.",
-            f"{protocol} {dataset} chart").html
+            f"{protocol} {dataset}").html
         table = Table(cells.reset_index(), f"{what}, {title}.", f"{protocol} {dataset}",
                       best=cells.columns, units=dict.fromkeys(cells.columns, "%"))
         shown.append({"id": slug(title), "title": title, "figure": figure, "table": table.html})
@@ -125,7 +125,7 @@ def _transfer(main, protocol):
     cells = cells.rename(columns=lambda name: name.replace("_", " "))
     return {"figure": Shown(accuracy.transfer(main, protocol), f"{what}; the numbers are in the "
                             "table below.", f"{what}. Dashed: zero-shot CLIP.",
-                            f"{protocol} chart").html,
+                            protocol).html,
             "table": Table(cells.reset_index(), f"{what}.", protocol, best=cells.columns,
                            units=dict.fromkeys(cells.columns, "%")).html}
 
@@ -171,8 +171,8 @@ def _typicality(main):
     what = "Gain on zero-shot CLIP in points by quarter of typicality; quarter 1 is the least " \
            f"typical. {accuracy.title(dataset).capitalize()}"
     return {"figure": Shown(accuracy.typicality(main, [dataset]), f"{what}; the numbers are in "
-                            "the table below.", f"{what}.", "typicality chart").html,
-            "table": Table(cells.reset_index(), f"{what}.", "typicality table", best=cells.columns,
+                            "the table below.", f"{what}.", "typicality").html,
+            "table": Table(cells.reset_index(), f"{what}.", "typicality", best=cells.columns,
                            units=dict.fromkeys(cells.columns, "points")).html}
 
 
@@ -181,7 +181,7 @@ def _retrieval(main):
     frame = cells.reset_index().rename(columns={"subset": "direction"})
     frame["direction"] = frame["direction"].str.replace("_", " ")
     return Table(frame, "Recall: share of queries with a match among the k best.",
-                 "retrieval table", units=dict.fromkeys(cells.columns, "%")).html
+                 "retrieval", units=dict.fromkeys(cells.columns, "%")).html
 
 
 def _claims(verdicts):

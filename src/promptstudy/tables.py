@@ -39,7 +39,7 @@ class Table:
         was measured; name: of the element and of the CSV file; best: columns whose largest mean
         is bold; units: {column: unit}.
         """
-        self.frame, self.name, self.units = frame, slug(name), units or {}
+        self.frame, self.name, self.units = frame, f"{slug(name)}-table", units or {}
         self.best = {column: _largest(frame[column]) for column in best if column in frame}
         self.caption = " ".join([caption, *self._legend()])
 

@@ -112,7 +112,8 @@ def ablations(frame, method, protocol, main, variants):
         tips(drawn.lines[0], [f"{variant}: {each} points" for variant, each in found.items()])
         axis.axvline(0, color=INK, linewidth=0.8)
         axis.set_yticks(range(len(shown)), shown)
-        axis.set(title=name, xlabel=f"difference from {main} (points)")
+        axis.set(title=name)
+    figure.supxlabel(f"difference from {main} (points)", fontsize="medium")
     axes[0].invert_yaxis()  # of all panels, which share it
     return figure
 

@@ -73,9 +73,9 @@ class Shown:
     def __init__(self, figure, alt, caption, name):
         """
         alt: what the figure shows, for those who do not see it; caption: what is to be seen, and
-        how it was measured; name: of the element in the page.
+        how it was measured; name: of the element in the page, without `-chart`.
         """
-        self.html = Markup(render("figure.html", name=slug(name), caption=caption,
+        self.html = Markup(render("figure.html", name=f"{slug(name)}-chart", caption=caption,
                                   picture=picture(figure, alt)))
         plt.close(figure)
 

@@ -54,9 +54,9 @@ def papers_page(comparison, params):
                   headline=headline(comparison), set_aside=comparison.set_aside,
                   compared=compared, tolerances=Table(
                       tolerances, "In points; the first line that covers a cell applies to it.",
-                      "tolerances table").html,
+                      "tolerances").html,
                   published=published, n_published=len(numbers), marks=MARKS,
-                  counts=numbers["mark"].str.split().str[0].value_counts().to_dict(),
+                  counts=numbers["mark"].map(_origin).value_counts().to_dict(),
                   sources=load_sources().to_dict())
 
 
@@ -78,7 +78,7 @@ def overview(comparison):
               "largest": f"{part.loc[part['difference'].abs().idxmax(), 'difference']:+.2f}"}
              for part, (title, *_) in _by_table(comparison.cells)]
     return Table(pd.DataFrame(lines), "How the compared numbers of each published table came out, "
-                 "differences in points.", "paper and ours table").html if lines else ""
+                 "differences in points.", "paper and ours").html if lines else ""
 
 
 def _by_table(frame):
@@ -102,13 +102,18 @@ def _shown(frame):
 
 def _wide(shown, rows, columns):
     """A published table, its rows and columns in the order of numbers.csv."""
-    shown = shown.assign(quoted=[Quoted(cell.printed, cell.mark.strip("[]").split()[0])
+    shown = shown.assign(quoted=[Quoted(cell.printed, _origin(cell.mark.strip("[]")))
                                  for cell in shown.itertuples()])
     wide = shown.pivot_table(index=rows, columns=columns, values="quoted", aggfunc="first",
                              sort=False)
     if wide.columns.nlevels > 1:
         wide.columns = [" ".join(filter(None, column)) for column in wide.columns]
     return wide.rename_axis(columns=None).reset_index().rename(columns={"target": "dataset"})
+
+
+def _origin(mark):
+    """The kind of a mark, without its source: one of `MARKS`."""
+    return mark.replace(":", " ").split()[0]
 
 
 def _scope(cells):
