@@ -127,6 +127,11 @@ def datasets_of(frame, protocol):
     return names if len(names) == 1 else [AVERAGE, *names]
 
 
+def dataset_title(dataset):
+    """Return what a panel or table of a dataset, or of `AVERAGE`, is called."""
+    return "mean over datasets" if dataset == AVERAGE else dataset
+
+
 def _of_dataset(frame, protocol, dataset):
     rows = frame[frame["protocol"] == protocol]
     return (average_over_datasets(rows) if dataset == AVERAGE

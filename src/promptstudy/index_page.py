@@ -4,6 +4,7 @@ import pandas as pd
 
 from .cells import (
     base_to_new_cells,
+    dataset_title,
     datasets_of,
     few_shot_cells,
     gain_cells,
@@ -74,10 +75,10 @@ def index_page(results, params, verdicts, rule, papers, pages, provenance, diges
 def _chart(main):
     dataset = datasets_of(main, "few_shot")[0]
     return Shown(accuracy.few_shot(main, [dataset]),
-                 f"Accuracy against labelled images per class, {accuracy.title(dataset)}; the same "
+                 f"Accuracy against labelled images per class, {dataset_title(dataset)}; the same "
                  "numbers are in the table of few-shot recognition.",
                  "Top-1 accuracy on test images against labelled images per class, "
-                 f"{accuracy.title(dataset)}. Point at a marker for its seeds.", "first").html
+                 f"{dataset_title(dataset)}. Point at a marker for its seeds.", "first").html
 
 
 def _leaderboard(main, params):
@@ -103,7 +104,7 @@ def _panels(main, protocol, cells_of, figure_of, names, what):
     """A figure and a table for every dataset and their mean."""
     shown = []
     for dataset in datasets_of(main, protocol):
-        title = accuracy.title(dataset)
+        title = dataset_title(dataset)
         cells = cells_of(main, dataset).rename(columns=names)
         at_the_top = protocol == "few_shot" and not shown
         figure = "" if at_the_top else Shown(
@@ -169,7 +170,7 @@ def _typicality(main):
     dataset = datasets_of(main, "typicality")[0]
     cells = gain_cells(main, dataset)
     what = "Gain on zero-shot CLIP in points by quarter of typicality; quarter 1 is the least " \
-           f"typical. {accuracy.title(dataset).capitalize()}"
+           f"typical. {dataset_title(dataset).capitalize()}"
     return {"figure": Shown(accuracy.typicality(main, [dataset]), f"{what}; the numbers are in "
                             "the table below.", f"{what}.", "typicality").html,
             "table": Table(cells.reset_index(), f"{what}.", "typicality", best=cells.columns,

@@ -7,8 +7,8 @@ over seeds. What is drawn are the cells that tables of the same results show (`c
 import matplotlib.pyplot as plt
 
 from ..cells import (
-    AVERAGE,
     base_to_new_cells,
+    dataset_title,
     datasets_of,
     few_shot_cells,
     gain_cells,
@@ -45,7 +45,7 @@ def few_shot(frame, datasets=None):
         axis.set_xscale("log", base=2)
         axis.set_xticks(shots, [str(count) for count in shots])
         axis.minorticks_off()
-        axis.set(title=title(dataset), xlabel="labelled images per class",
+        axis.set(title=dataset_title(dataset), xlabel="labelled images per class",
                  ylabel="top-1 accuracy (%)")
     _legend(figure, axes)
     return figure
@@ -61,7 +61,7 @@ def base_to_new(frame, datasets=None):
     for axis, dataset in zip(axes, datasets, strict=True):
         cells = base_to_new_cells(frame, dataset).droplevel("variant")[["base", "new", "H"]]
         _side_by_side(axis, cells)
-        axis.set(title=title(dataset), ylabel="top-1 accuracy (%)")
+        axis.set(title=dataset_title(dataset), ylabel="top-1 accuracy (%)")
     _legend(figure, axes)
     return figure
 
@@ -139,7 +139,7 @@ def trade_off(frame, main, curve):
         for method in [m for m in METHODS if m in points.index and m != "dualview"]:
             axis.plot(*points.loc[method, ["base", "new"]], markersize=8, linestyle="none",
                       **method_style(method), label=METHODS[method])
-        axis.set(title=title(dataset), xlabel="accuracy on base classes (%)",
+        axis.set(title=dataset_title(dataset), xlabel="accuracy on base classes (%)",
                  ylabel="accuracy on new classes (%)")
     _legend(figure, axes)
     return figure
@@ -157,15 +157,10 @@ def typicality(frame, datasets=None):
             _points(axis, row.index.str[-1], row, method, "quarter {}".format, linestyle="-")
         axis.axhline(0, color=COLOURS["zero_shot"], linestyle=UNTRAINED["zero_shot"],
                      label=METHODS["zero_shot"])
-        axis.set(title=title(dataset), xlabel="quarter by typicality (1: least typical)",
+        axis.set(title=dataset_title(dataset), xlabel="quarter by typicality (1: least typical)",
                  ylabel="gain (points)")
     _legend(figure, axes)
     return figure
-
-
-def title(dataset):
-    """Return what a panel or table of a dataset is called."""
-    return "mean over datasets" if dataset == AVERAGE else dataset
 
 
 def _side_by_side(axis, cells):
@@ -174,10 +169,14 @@ def _side_by_side(axis, cells):
     for number, (method, row) in enumerate(cells.iterrows()):
         places = [place + (number - (len(cells) - 1) / 2) * shift
                   for place, there in enumerate(row.notna()) if there]
-        _points(axis, places, row.dropna(), method, str, linestyle="none")
-    axis.set_xticks(range(len(cells.columns)), [name.replace("_", " ") for name in cells])
+        _points(axis, places, row.dropna(), method, _place, linestyle="none")
+    axis.set_xticks(range(len(cells.columns)), list(map(_place, cells)))
     axis.set_xlim(-0.55, len(cells.columns) - 0.45)
     axis.grid(axis="x", visible=False)
+
+
+def _place(column):
+    return column.replace("_", " ")
 
 
 def _points(axis, places, row, method, words, linestyle):
