@@ -10,4 +10,5 @@ COLOURS = {"zero_shot": "#56616d", "ensemble": "#a08e6e", "linear_probe": "#0b10
            **{name: block.colour for name, block in BLOCKS.items()}}
 MARKERS = {"zero_shot": "_", "ensemble": "x", "linear_probe": "^",
            **{name: block.marker for name, block in BLOCKS.items()}}
-INK, GRID, HIGHLIGHT, SOFT = "#1d2733", "#e6eaee", "#8a6d1a", "#c9d1d9"  # of no method
+# colours of no method: text and axes, grids, what is in the background, right, wrong
+INK, GRID, SOFT, GOOD, BAD = "#1d2733", "#e6eaee", "#c9d1d9", "#2a8f63", "#b3503f"
