@@ -10,7 +10,7 @@ from made_up_results import made_up, row
 
 from promptstudy.cells import AVERAGE, Cell, base_to_new_cells, few_shot_cells
 from promptstudy.differences import Interval, base_to_new_differences, few_shot_differences
-from promptstudy.glossary import tested
+from promptstudy.glossary import explained
 from promptstudy.results import base_to_new_table, main_rows, table
 from promptstudy.tables import Quoted, Table
 
@@ -70,10 +70,11 @@ def test_differences_are_paired_by_seed():
 
 
 def test_the_glossary_says_what_each_ablation_changes(suite):
-    words = tested(suite.dualpt)
+    words = explained(suite.dualpt)
     assert set(suite.dualpt.ablations) <= set(words)
     assert "alpha" in words["text only"] and words["text only"].count("→") == 2
-    assert tested(suite.coop)["M4-csc"].endswith("(class_specific): no → yes")
+    changed = explained(suite.coop)["M4-csc"]
+    assert changed.startswith("class_specific (one context") and changed.endswith("no → yes")
 
 
 def test_a_table_marks_the_best_the_ties_and_seeds_that_lie_apart():

@@ -39,7 +39,7 @@ def changes(variant, main):
     return found
 
 
-def tested(block):
+def explained(block):
     """Return what each variant of a method's block tests, `{label: text}`, without main ones."""
     found = {}
     for protocol in ("few_shot", "base_to_new"):

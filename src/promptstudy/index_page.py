@@ -13,7 +13,7 @@ from .cells import (
 )
 from .differences import base_to_new_differences, few_shot_differences
 from .findings import findings
-from .glossary import PARTS, tested
+from .glossary import PARTS, explained
 from .params.methods import BLOCKS
 from .plots import accuracy
 from .plots.style import Shown
@@ -134,7 +134,7 @@ def _transfer(main, protocol):
 def _ablations(results, params):
     """Each method's variants, a table for each protocol that has some."""
     for method, block in params.methods.items():
-        meaning = tested(block)
+        meaning = explained(block)
         for protocol, title, of in (("few_shot", "few-shot", few_shot_differences),
                                     ("base_to_new", "base to new", base_to_new_differences)):
             main = getattr(block, protocol, None)
