@@ -1,14 +1,19 @@
-# make repro | make test | make lab | make llm: each sets up what it needs first, once.
+# make repro | make test | make lint | make lab | make llm: each sets up what it needs first, once.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro test lab llm stages
+.PHONY: repro test lint lab llm stages
 repro: .work/installed .work/pulled
 	@python -m promptstudy repro
 
 test: .work/installed .work/pulled .work/llm/smollm2-135m-instruct.txt
 	python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# Style and types of the code, in less than a minute.
+lint: .work/installed
+	ruff check .
+	mypy
 
 # JupyterLab on trained results. AAPE's learned tensors are too large to embed, so it is trained.
 lab: .work/trained

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from validation import base_to_new_means, changed, halved, scored, searched
 
 from promptstudy.clip.backbone import load_backbone
-from promptstudy.clip.descriptions import encode_descriptions
 from promptstudy.clip.text import TextEncoder
+from promptstudy.clip.text_features import encode_descriptions
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.llm.descriptions import load_descriptions
 from promptstudy.methods.dualpt import DuAlPT

@@ -31,8 +31,8 @@ from torch.nn import functional as F
 from validation import base_to_new_means, changed, divisions, halved, scored, searched
 
 from promptstudy.clip.backbone import load_backbone
-from promptstudy.clip.descriptions import encode_descriptions, hand_crafted_texts
 from promptstudy.clip.text import TextEncoder
+from promptstudy.clip.text_features import encode_descriptions, hand_crafted_texts
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.llm.descriptions import load_descriptions
 from promptstudy.methods.augmentation import Support, image_prototypes, stand_ins

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from promptstudy.clip import text
-from promptstudy.clip.descriptions import DescriptionFeatures
+from promptstudy.clip.text_features import DescriptionFeatures
 from promptstudy.methods.augmentation import Support
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualpt import DuAlPT

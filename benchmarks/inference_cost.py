@@ -5,9 +5,9 @@
 Counts learned parameters and operations (torch's counter: a multiplication and an addition are
 two) with the suite's backbone and the class names of its first dataset, and times the fastest of
 several batches. `once` is what the class features cost before the first image; CoCoOp, whose
-prompts depend on the image, makes them for every image, and AAPE adapts them for every image
-behind the text encoder. None of them needs a language model. Takes a minute and writes
-benchmarks/inference_cost.csv.
+prompts depend on the image, makes them for every image; AAPE adapts the image's feature, and with
+the class MLP every class's for every image, behind both encoders. None of them needs a language
+model. Takes a minute and writes benchmarks/inference_cost.csv.
 """
 
 import time
@@ -46,9 +46,9 @@ def methods(encoder, names, template):
     conditioned = CoCoOp(encoder, names, CONTEXT, 1.0, seeds=[1])
     learned = [conditioned.contexts, *conditioned.network.parameters()]
     yield "CoCoOp, M=4", learned, lambda: None, conditioned.predict
-    for proj in ("mlp_residual", "linear"):
-        aape = Classifier(templates, AAPEVariant(proj=proj), 1.0, [1])
-        yield f"AAPE, {proj}", list(aape.parameters()), encode, aape.predict
+    for name, projection in (("AAPE", "language"), ("AAPE, class MLP", "class")):
+        aape = Classifier(templates, AAPEVariant(projection=projection), 1.0, [1])
+        yield name, list(aape.parameters()), encode, aape.predict
 
 
 def operations(compute):

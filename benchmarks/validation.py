@@ -44,7 +44,7 @@ def reordered(pack, order):
     place = torch.tensor(order).argsort()
     tensors = pack._tensors | {f"{split}.labels": place[getattr(pack, split).labels]
                               for split in SPLITS}
-    return FeaturePack(tensors, pack.origin | {
+    return FeaturePack(tensors, pack.provenance | {
         "class_names": [pack.class_names[label] for label in order]})
 
 

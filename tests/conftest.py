@@ -101,6 +101,9 @@ aape:
     no distillation: {lambda_distill: 0}
     lambda 10: {lambda_distill: 10}
     1 prompt: {k: 1}
+    shuffled: {reference: shuffled}
+    class MLP: {projection: class}
+    blind MLP: {projection: blind}
   ablation_protocol: base_to_new
   ablation_datasets: [shapes]
   ablation_shots: [2]
@@ -295,5 +298,5 @@ def trained(tiny_suite, tiny_backbone, tmp_path_factory):
     for method in params.methods:
         train_plan(task, method)
     save_tensors(params.artefact("linear_probe", "shapes"), linear_probe.fit_all(params, pack),
-                 linear_probe.origin(params, pack, tiny_backbone))
+                 linear_probe.provenance(params, pack, tiny_backbone))
     return task

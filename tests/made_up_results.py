@@ -16,7 +16,8 @@ PARTS = {"neither": 40, "text only": 45, "local only": 38, "shuffled": 30}
 RIVALS = {"kgcoop": {"w8-M4": (60, 48)}, "prograd": {"w1-M4": (65, 45)},
           "dualview": {"M4": (68, 48), "M4 a=0.5": (62, 50)}}
 VIEWS = {"CE only": (70, 40), "MI only": (66.5, 47), "aug only": (71, 39), "proto_ctx": (60, 41)}
-AAPE = {"identity": 54, "mean": 56, "no distillation": 50, "lambda 10": 55.5, "1 prompt": 53}
+AAPE = {"identity": 54, "mean": 56, "no distillation": 50, "lambda 10": 55.5, "1 prompt": 53,
+        "shuffled": 54, "class MLP": 52, "blind MLP": 52, "another image's AAPE": 20}
 # accuracy at home, on other datasets and on shifts of every method's transferred variant
 ELSEWHERE = {("zero_shot", "t"): (50, 30, 20), ("ensemble", "t"): (51, 31, 21),
              ("linear_probe", "val C"): (90, None, 18), ("coop", "M4"): (80, 25, 24),

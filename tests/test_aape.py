@@ -8,10 +8,12 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from promptstudy.clip.descriptions import DescriptionFeatures
-from promptstudy.methods import projections
-from promptstudy.methods.aape import Classifier
+from promptstudy.clip.text_features import DescriptionFeatures
+from promptstudy.methods import aggregators, projections
+from promptstudy.methods.aape import Classifier, other_images
 from promptstudy.methods.aape_retrieval import Retriever
+from promptstudy.methods.projections import PROJECTIONS
+from promptstudy.methods.reference_prompts import centred
 from promptstudy.methods.stacked import MLP
 from promptstudy.params import Schedule
 from promptstudy.params.methods.aape import AAPEVariant
@@ -22,6 +24,7 @@ COUNTS = torch.tensor([4, 3, 1, 2, 4])  # prompts of each class; the rest are fi
 AGGREGATORS = [{}, {"agg_values": "identity"}, {"aggregator": "mean"}, {"aggregator": "random"},
                {"aggregator": "mlp"}]
 KINDS = (Classifier, Retriever)
+LEARNED = {"language": set(), "class": {"projection"}, "blind": {"projection"}}
 
 
 def draw(*shape, seed=0):
@@ -46,7 +49,7 @@ def batch():
 def build(kind=Classifier, prompts=None, seeds=(1, 2), shaken=True, **options):
     """An AAPE, by default with every parameter moved away from its special starting values."""
     start = (TEMPLATES,) if kind is Classifier else (DIM,)
-    method = kind(*start, AAPEVariant(heads=4, **options), SCALE, seeds, prompts)
+    method = kind(*start, AAPEVariant(**{"dropout": 0, **options}), SCALE, seeds, prompts)
     if shaken:
         generator = torch.Generator().manual_seed(0)
         for parameter in method.parameters():
@@ -86,51 +89,57 @@ def plain_summary(aggregator, options, run, image, prompts):
 
 def plain_parts(method, options, prompts, batch, run):
     """p and p^a [B, d] of one run."""
-    p = F.normalize(mlp(method.generator, batch.features[run], run), dim=-1)
-    own = [prompts.features[label, :COUNTS[label]] for label in batch.labels[run]]
-    pa = [plain_summary(method.aggregator, options, run, image, each)
-          for image, each in zip(batch.features[run], own, strict=True)]
+    p = F.normalize(batch.features[run] + mlp(method.generator, batch.features[run], run), dim=-1)
+    each = [features[:count] for features, count in zip(prompts.features, COUNTS, strict=True)]
+    common = torch.stack([of_class.mean(dim=0) for of_class in each]).mean(dim=0)
+    own = [F.normalize(each[label] - common, dim=-1) for label in batch.labels[run]]
+    pa = [plain_summary(method.aggregator, options, run, image, of_image)
+          for image, of_image in zip(batch.features[run], own, strict=True)]
     return p, torch.stack(pa)
 
 
-def plain_penalties(features, p, pa, reward):
+def plain_penalties(features, p, pa):
     distance = ((p - pa) ** 2).sum(dim=1).mean()
-    similarity = (features * pa).sum(dim=1)
-    scores = (SCALE * features @ pa.T).exp()
-    loss = {"cos": 1 - similarity,
-            "nce": -(scores.diag() / scores.sum(dim=1)).log()}[reward].mean()
-    return 0.7 * distance + 1.3 * loss
+    return 0.7 * distance + 1.3 * (1 - (features * pa).sum(dim=1)).mean()
 
 
-@pytest.mark.parametrize("options, reward, proj", [
-    ({}, "cos", "mlp_residual"), ({"agg_values": "identity"}, "nce", "linear"),
-    ({"aggregator": "mean"}, "cos", "mlp_residual"), ({"aggregator": "mlp"}, "nce", "linear")])
-def test_classification_is_that_of_the_plain_form(options, reward, proj, prompts, batch):
-    method = build(prompts=prompts, reward=reward, proj=proj, mu=1.3, lambda_distill=0.7,
+def plain_score(method, run, image, p, template):
+    """z_c of one image and one class."""
+    match method.variant.projection:
+        case "language":
+            share = method.variant.share
+            return SCALE * ((1 - share) * (image @ template) + share * (p @ template))
+        case "class":
+            moved = mlp(method.projection.mlp, torch.cat([p, template]), run)
+        case "blind":
+            moved = mlp(method.projection.mlp, template, run)
+    return SCALE * F.cosine_similarity(image, template + moved, dim=0)
+
+
+@pytest.mark.parametrize("options, projection", [
+    ({}, "language"), ({"agg_values": "identity"}, "language"), ({"aggregator": "mean"}, "class"),
+    ({"aggregator": "mlp"}, "blind")])
+def test_classification_is_that_of_the_plain_form(options, projection, prompts, batch):
+    method = build(prompts=prompts, projection=projection, share=0.3, mu=1.3, lambda_distill=0.7,
                    **options)
     losses = method.loss(batch)
     for run, (features, labels) in enumerate(zip(batch.features, batch.labels, strict=True)):
         p, pa = plain_parts(method, options, prompts, batch, run)
-        z = torch.empty(len(features), CLASSES)
-        for i, image in enumerate(features):
-            for c, template in enumerate(TEMPLATES):
-                both = torch.cat([p[i], template])
-                w = (template + mlp(method.projection.mlp, both, run) if proj == "mlp_residual"
-                     else both @ method.projection.weight[run])
-                z[i, c] = SCALE * F.cosine_similarity(image, w, dim=0)
+        z = torch.stack([torch.stack([plain_score(method, run, image, spoken, template)
+                                      for template in TEMPLATES])
+                         for image, spoken in zip(features, p, strict=True)])
         torch.testing.assert_close(method.scores(features)[run], z, rtol=1e-5, atol=1e-4)
         assert torch.equal(method.predict(features)[run], z.argmax(dim=1))
-        expected = F.cross_entropy(z, labels) + plain_penalties(features, p, pa, reward)
+        expected = F.cross_entropy(z, labels) + plain_penalties(features, p, pa)
         assert losses[run].item() == pytest.approx(expected.item(), rel=2e-5)
 
 
 def test_retrieval_is_that_of_the_plain_form(prompts, batch):
-    method = build(Retriever, prompts, mu=1.3, lambda_distill=0.7)
+    method = build(Retriever, prompts, share=0.3, mu=1.3, lambda_distill=0.7)
     losses = method.loss(batch)
     for run, (features, labels) in enumerate(zip(batch.features, batch.labels, strict=True)):
         p, pa = plain_parts(method, {}, prompts, batch, run)
-        both = torch.cat([p, features], dim=1)
-        images = F.normalize(features + mlp(method.projection.mlp, both, run), dim=1)
+        images = F.normalize(0.7 * features + 0.3 * p, dim=1)
         captions = [(caption, label) for label in labels
                     for caption in prompts.features[label, :COUNTS[label]]]
         shares = (SCALE * images @ torch.stack([c for c, _ in captions]).T).exp()
@@ -138,20 +147,63 @@ def test_retrieval_is_that_of_the_plain_form(prompts, batch):
         one, other = ((shares / shares.sum(dim=dim, keepdim=True)).log() for dim in (1, 0))
         task = -sum(one[i, own[i]].mean() for i in range(6)) / 6
         task -= sum(other[own[:, j], j].mean() for j in range(len(captions))) / len(captions)
-        expected = task / 2 + plain_penalties(features, p, pa, "cos")
+        expected = task / 2 + plain_penalties(features, p, pa)
         assert losses[run].item() == pytest.approx(expected.item(), rel=2e-5)
         torch.testing.assert_close(method.image_features(batch.features)[run], images)
 
 
-@pytest.mark.parametrize("proj", ["mlp_residual", "linear"])
+@pytest.mark.parametrize("projection", PROJECTIONS)
 @pytest.mark.parametrize("options", AGGREGATORS, ids=str)
-def test_before_the_first_step_it_is_zero_shot_clip(options, proj, prompts, batch):
-    method = build(prompts=prompts, shaken=False, proj=proj, **options)
+def test_before_the_first_step_it_is_zero_shot_clip(options, projection, prompts, batch):
+    method = build(prompts=prompts, shaken=False, projection=projection, **options)
     images = batch.features[0]
     zero_shot = (SCALE * images @ TEMPLATES.T).expand(2, -1, -1)
     assert difference(method.scores(images), zero_shot) < 1e-6
-    retriever = build(Retriever, prompts, shaken=False, proj=proj, **options)
+    assert difference(method.generate(batch.features), batch.features) < 1e-6
+    retriever = build(Retriever, prompts, shaken=False, projection=projection, **options)
     assert difference(retriever.image_features(batch.features), batch.features) < 1e-6
+
+
+def test_the_share_leads_from_zero_shot_clip_to_the_aape_alone(batch):
+    images = batch.features[0]
+    none, half, whole = (build(share=share).scores(images) for share in (0, 0.5, 1))
+    zero_shot = SCALE * (images @ TEMPLATES.T).expand(2, -1, -1)
+    torch.testing.assert_close(none, zero_shot, rtol=0, atol=1e-5)
+    generated = build().generate(images.expand(2, -1, -1))
+    torch.testing.assert_close(whole, SCALE * generated @ TEMPLATES.T)
+    torch.testing.assert_close(half, (none + whole) / 2)
+    assert difference(whole, none) > 0.1
+
+
+def test_the_aape_reaches_a_class_through_their_cosine_alone(batch):
+    """What a template says beside the AAPE does not count, however far it is moved there."""
+    method, images = build(share=1.0, seeds=(1,)), batch.features[0, :1]
+    p = method.generate(images[None])[0, 0]
+    aside = draw(DIM, seed=8)
+    method.templates = (TEMPLATES + torch.outer(draw(CLASSES, seed=9), aside - aside @ p * p))[None]
+    expected = SCALE * TEMPLATES @ p
+    torch.testing.assert_close(method.scores(images)[0, 0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("projection, heard", [("language", True), ("class", True),
+                                               ("blind", False)])
+def test_only_the_blind_control_is_deaf_to_the_aape(projection, heard):
+    method, images = build(projection=projection), draw(7, DIM, seed=3)
+    about = other_images(images)
+    assert torch.equal(about, images[[4, 5, 6, 0, 1, 2, 3]])
+    own, exchanged = method.scores(images), method.scores(images, about)
+    assert (difference(own, exchanged) > 0.01) == heard
+    assert torch.equal(method.predict(images, about), exchanged.argmax(dim=-1))
+
+
+def test_centred_prompts_say_only_what_sets_classes_apart(prompts):
+    features, weights = centred(prompts)
+    assert torch.equal(weights, prompts.weights)
+    assert not features[weights == 0].any()
+    torch.testing.assert_close(features[weights > 0].norm(dim=-1), torch.ones(COUNTS.sum()))
+    moved = DescriptionFeatures((prompts.features + draw(DIM, seed=5)) * (weights > 0)[..., None],
+                                weights)
+    torch.testing.assert_close(centred(moved).features, features)  # what all share is taken away
 
 
 def test_attention_starts_as_the_mean_prompt_and_runs_start_differently(prompts, batch):
@@ -160,7 +212,7 @@ def test_attention_starts_as_the_mean_prompt_and_runs_start_differently(prompts,
     torch.testing.assert_close(method.summary(batch), mean.summary(batch))
     for weight in (method.generator.first.weight, method.aggregator.query.weight):
         assert difference(weight[0], weight[1]) > 0.1
-    assert torch.equal(method.generate(batch.features).norm(dim=-1).round(decimals=5),
+    assert torch.equal(build().generate(batch.features).norm(dim=-1).round(decimals=5),
                        torch.ones(2, 6))
 
 
@@ -180,7 +232,7 @@ def test_order_of_prompts_and_fillers_do_not_matter(options, prompts, batch):
     more = DescriptionFeatures(F.pad(prompts.features, (0, 0, 2, 1), value=0.5),
                                F.pad(prompts.weights, (2, 1)))
     for other in (DescriptionFeatures(prompts.features.flip(1), prompts.weights.flip(1)), more):
-        method.prompts = other
+        method.centred = centred(other)
         torch.testing.assert_close(method.summary(batch), expected)
         for a, b in zip(summary_gradients(method, batch), gradients, strict=True):
             torch.testing.assert_close(a, b)
@@ -196,7 +248,7 @@ def summary_gradients(method, batch):
 
 def test_with_identity_values_the_summary_is_a_convex_combination(prompts, batch):
     method = build(prompts=prompts, agg_values="identity")
-    own, weights = (part[batch.labels] for part in prompts)
+    own, weights = (part[batch.labels] for part in centred(prompts))
     attention = method.aggregator.weights(batch.features, own, weights)
     assert (attention >= 0).all() and (attention[weights[:, :, None].expand_as(attention) == 0]
                                        == 0).all()
@@ -212,25 +264,25 @@ def test_random_summaries_are_prompts_of_the_class_each_about_equally_often(prom
     batch = Batch(None, draw(2, 3, DIM), labels)
     seen = torch.stack([method.summary(batch) for _ in range(400)])  # [400, R, B, d]
     for place, label in enumerate(labels[0]):
-        hits = (seen[:, :, place, None] - prompts.features[label]).abs().amax(dim=-1) < 1e-6
+        hits = (seen[:, :, place, None] - method.centred.features[label]).abs().amax(dim=-1) < 1e-6
         shares = hits.double().mean(dim=(0, 1))[:COUNTS[label]]
         assert shares.sum() == 1 and (shares - 1 / COUNTS[label]).abs().max() < 0.06
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", AGGREGATORS, ids=str)
-def test_three_parts_learn_each_from_its_own_terms(options, kind, prompts, batch):
-    method = build(kind, prompts, **options)
-    generated, summary = method.generate(batch.features), method.summary(batch)
-    terms = {"task": method.task_loss(batch, generated),
-             "distillation": method.distillation(generated, summary),
-             "reward": method.reward_loss(batch.features, summary)}
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_parts_learn_each_from_its_own_terms(projection, options, kind, prompts, batch):
+    method = build(kind, prompts, projection=projection, **options)
+    heard = set() if projection == "blind" else {"generator"}
     learns = {"aggregator"} if list(method.aggregator.parameters()) else set()
-    reached = {"task": {"generator", "projection"}, "distillation": {"generator"},
+    reached = {"task": heard | LEARNED[projection], "distillation": {"generator"},
                "reward": learns}
-    for term, loss in terms.items():
+    for term, loss in method.terms(batch).items():
         assert parts_with_gradient(method, loss) == reached[term], term
-    assert parts_with_gradient(method, method.loss(batch)) == {"generator", "projection"} | learns
+    everything = {name.split(".")[0] for name, _ in method.named_parameters()}
+    assert parts_with_gradient(method, method.loss(batch)) == everything
+    assert everything == {"generator"} | LEARNED[projection] | learns
 
 
 def parts_with_gradient(method, loss):
@@ -247,7 +299,8 @@ def parts_with_gradient(method, loss):
     return reached
 
 
-@pytest.mark.parametrize("options", [{}, {"aggregator": "random"}, {"proj": "linear"}], ids=str)
+@pytest.mark.parametrize("options", [{"dropout": 0.5}, {"aggregator": "random"},
+                                     {"projection": "class"}, {"projection": "blind"}], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_runs_trained_together_are_what_each_is_alone(kind, options, prompts):
     labels = torch.arange(40) % CLASSES
@@ -274,14 +327,14 @@ def test_runs_trained_together_are_what_each_is_alone(kind, options, prompts):
                                        rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"proj": "linear"}, {"gen_residual": True}], ids=str)
+@pytest.mark.parametrize("options", [{"projection": name} for name in PROJECTIONS], ids=str)
 def test_prediction_needs_neither_aggregator_nor_prompts(options, prompts):
     images = draw(40, DIM, seed=3)
     whole = build(prompts=prompts, **options)
     learned = {name: p.detach() for name, p in whole.named_parameters()}
     kept = build(shaken=False, **options).restore(learned)
     assert not any("aggregator" in name for name in kept.state_dict())
-    assert not hasattr(kept, "aggregator") and not hasattr(kept, "prompts")
+    assert not {"aggregator", "prompts", "centred"} & set(dir(kept))
     assert torch.equal(kept.scores(images), whole.scores(images))
     assert torch.equal(kept.predict(images), whole.predict(images))
     retriever = build(Retriever, prompts, **options)
@@ -290,8 +343,9 @@ def test_prediction_needs_neither_aggregator_nor_prompts(options, prompts):
     assert torch.equal(kept.image_features(features), retriever.image_features(features))
 
 
-def test_an_image_s_score_does_not_depend_on_its_company_or_its_classes():
-    method, images = build(), draw(600, DIM, seed=3)
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_an_image_s_score_does_not_depend_on_its_company_or_its_classes(projection):
+    method, images = build(projection=projection), draw(600, DIM, seed=3)
     scores = method.scores(images)
     torch.testing.assert_close(method.scores(images[7:9]), scores[:, 7:9])
     torch.testing.assert_close(method.predict(images), scores.argmax(dim=-1))
@@ -299,10 +353,30 @@ def test_an_image_s_score_does_not_depend_on_its_company_or_its_classes():
     torch.testing.assert_close(fewer.scores(images), scores[:, :, 1:3])
 
 
+def test_dropout_leaves_out_its_share_of_the_weights_in_training_alone(prompts, batch):
+    method = build(prompts=prompts, dropout=0.4, agg_values="identity")
+    aggregator, (own, weights) = method.aggregator, (part[batch.labels] for part in method.centred)
+    attention = aggregator.weights(batch.features, own, weights).mean(dim=2)
+    method.eval()
+    torch.testing.assert_close(method.summary(batch),
+                               F.normalize(torch.einsum("rbk,rbkd->rbd", attention, own), dim=-1))
+    method.train()
+    seen = torch.stack([torch.einsum("rbd,rbkd->rbk", method.summary(batch), own)
+                        for _ in range(20)])
+    assert seen.std(dim=0).max() > 0.05  # different ones each time
+    ones = DescriptionFeatures(torch.eye(8).repeat(1, 1, 1), torch.full((1, 8), 1 / 8))
+    single = aggregators.Attention([torch.Generator().manual_seed(1)], 8, 1, "identity", 0.4)
+    images = draw(1, 2000, 8)
+    shown = (part[torch.zeros(1, 2000, dtype=int)] for part in ones)
+    left = single(images, *shown) > 0
+    assert left.double().mean().item() == pytest.approx(0.6, abs=0.02)
+
+
 def test_the_number_of_prompts_is_cut_to_k(prompts, batch):
     method = build(prompts=prompts, k=2, aggregator="mean")
     for run, label in ((0, 0), (0, 2)):  # classes with four prompts and with one
-        expected = F.normalize(prompts.features[label, :min(2, COUNTS[label])].mean(dim=0), dim=0)
+        own = centred(prompts.first(2)).features[label, :min(2, COUNTS[label])]
+        expected = F.normalize(own.mean(dim=0), dim=0)
         torch.testing.assert_close(method.summary(batch)[run, label], expected)
     assert prompts.first(2).weights.tolist() == [[.5, .5], [.5, .5], [1, 0], [.5, .5], [.5, .5]]
     assert torch.equal(prompts.first().weights, prompts.weights)
@@ -314,7 +388,7 @@ def test_heads_that_do_not_divide_the_features_are_refused(prompts):
 
 
 def test_pieces_and_recomputation_change_nothing(prompts, batch, monkeypatch):
-    method = build(prompts=prompts)
+    method = build(prompts=prompts, projection="class")
     whole, expected = loss_and_gradients(method, batch)
     two_images = 2 * 2 * CLASSES * DIM
     monkeypatch.setattr(projections, "PIECE", two_images)
@@ -346,13 +420,15 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("proj", ["mlp_residual", "linear"])
-def test_pairs_of_images_and_classes_are_neither_made_nor_kept_all_at_once(proj, monkeypatch):
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_pairs_of_images_and_classes_are_neither_made_nor_kept_all_at_once(projection,
+                                                                           monkeypatch):
     """With 1,000 classes and 256 images of size 64 all pairs would be 16 million numbers."""
     monkeypatch.setattr(projections, "KEPT", 2**20)
     dim, classes, images = 64, 1000, 256
     prompts = DescriptionFeatures(draw(classes, 5, dim), torch.full((classes, 5), 0.2))
-    method = Classifier(draw(classes, dim, seed=1), AAPEVariant(proj=proj), SCALE, (1,), prompts)
+    variant = AAPEVariant(projection=projection)
+    method = Classifier(draw(classes, dim, seed=1), variant, SCALE, (1,), prompts)
     batch = Batch(None, draw(1, images, dim, seed=2), torch.arange(images)[None])
     kept = []
 

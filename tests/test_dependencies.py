@@ -41,7 +41,7 @@ def test_dvc_yaml_has_the_stages_of_the_suite_s_methods():
     left = {name: stage.get("do", stage) for name, stage in fewer["stages"].items()}
     assert {"coop", "dualview", "dualview_page"} <= left.keys()
     assert not {"aape", "aape_page", "kgcoop", "dualpt"} & left.keys()
-    for name in ("evaluate", "figures", "report"):
+    for name in ("evaluate", "figures", "metrics", "report"):
         assert "dualview" in left[name]["params"] and "aape" not in left[name]["params"]
     assert "artefacts/coop" in left["evaluate"]["deps"]
     assert "artefacts/aape" not in left["evaluate"]["deps"]
@@ -86,7 +86,8 @@ PAGES = {"features", "describe", "coop_page", "dualpt_page", "dualview_page", "a
     ("src/promptstudy/methods/projections.py", {"aape", "aape_page", "captions", "evaluate"}),
     ("src/promptstudy/training.py",
      TRAINED | {"captions", "evaluate"} | PAGES & {f"{name}_page" for name in TRAINED}),
-    ("src/promptstudy/results.py", PAGES - {"describe"} | {"report"}),
+    ("src/promptstudy/results.py", PAGES - {"describe"} | {"report", "metrics"}),
+    ("src/promptstudy/summary.py", {"metrics"}), ("src/promptstudy/prediction.py", set()),
     ("src/promptstudy/claims/coop.py", {"figures", "report"}),
     ("src/promptstudy/notebooks.py", PAGES),
     ("src/promptstudy/pages/style.css", PAGES | {"report"}),

@@ -17,7 +17,7 @@ from promptstudy.datasets.layouts import LAYOUTS
 from promptstudy.datasets.packs import FeaturePack
 from promptstudy.datasets.root import pack_path
 from promptstudy.datasets.sources import PIECES
-from promptstudy.doctor import diagnose, table
+from promptstudy.doctor import diagnose, overview
 from promptstudy.params import load_params
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the images are divided anew",
@@ -174,11 +174,11 @@ def tiny_pack(tiny_suite, tmp_path_factory):
     return FeaturePack.load(cache / "shapes.safetensors")
 
 
-def test_table_has_a_line_a_dataset_and_one_for_what_to_do(suite, monkeypatch):
+def test_overview_has_a_line_per_dataset_and_one_for_what_to_do(suite, monkeypatch):
     for name in ("oxford_pets", "dtd"):
         build(suite, name, monkeypatch)
     findings = [diagnose(suite, name) for name in LAYOUTS]
-    header, *lines = table(findings).splitlines()
+    header, *lines = overview(findings).splitlines()
     assert header.split() == ["dataset", "state", "found"]
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(LAYOUTS)
     assert sum("->" in line for line in lines) == sum(len(f.todo) for f in findings)

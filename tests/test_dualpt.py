@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from promptstudy.clip import text
-from promptstudy.clip.descriptions import DescriptionFeatures, encode_descriptions, shuffled
 from promptstudy.clip.text import TextEncoder
+from promptstudy.clip.text_features import DescriptionFeatures, encode_descriptions, shuffled
 from promptstudy.methods import dualpt, plot
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualpt import DuAlPT

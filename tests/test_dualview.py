@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from promptstudy.clip import text
-from promptstudy.clip.descriptions import (
+from promptstudy.clip.text import TextEncoder
+from promptstudy.clip.text_features import (
     DescriptionFeatures,
     encode_descriptions,
     hand_crafted_texts,
 )
-from promptstudy.clip.text import TextEncoder
 from promptstudy.methods.augmentation import Support, stand_ins
 from promptstudy.methods.coop import CoOp
 from promptstudy.methods.dualview import DualView

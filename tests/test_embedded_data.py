@@ -18,7 +18,7 @@ from promptstudy.datasets.shifts import shifted
 from promptstudy.datasets.splits import image_folder, load_dataset, shift_of
 from promptstudy.errors import DamagedFile
 from promptstudy.features import class_names, features
-from promptstudy.llm.ask import plan
+from promptstudy.llm.ask import estimate
 from promptstudy.llm.descriptions import describe
 from promptstudy.llm.log import log_path
 from promptstudy.metrics import top1
@@ -75,7 +75,7 @@ def test_pocket_clip_reaches_its_floor_without_having_seen_the_data(backbone):
 @pytest.mark.parametrize("name", PARAMS.datasets)
 def test_every_class_has_recorded_descriptions(name):
     names = class_names(PARAMS, name)
-    assert not plan(PARAMS, name, names).todo
+    assert not estimate(PARAMS, name, names).todo
     texts = describe(PARAMS, name, names).texts
     assert list(texts) == names and min(map(len, texts.values())) >= 2
     assert log_path(PARAMS, name).stat().st_size < 1e6

@@ -22,7 +22,7 @@ from promptstudy.metrics import quarters, top1, typicality
 from promptstudy.params import Setting, load_params
 from promptstudy.plans import plan, schedule_of, training_draws
 from promptstudy.task import Task
-from promptstudy.training import origin, train, train_plan
+from promptstudy.training import provenance, train, train_plan
 
 
 def evaluate(task):
@@ -95,8 +95,8 @@ def test_every_method_is_scored_on_every_subset(trained):
         ("dualview", "base_to_new", "base"): (2 + 4) * 2,
         ("dualview", "base_to_new", "new"): (2 + 4) * 2,
         ("aape", "few_shot", "all"): runs,
-        # and five ablations
-        ("aape", "base_to_new", "base"): 2 + 5 * 2, ("aape", "base_to_new", "new"): 2 + 5 * 2,
+        # also with another image's AAPE; eight ablations
+        ("aape", "base_to_new", "base"): (2 + 8) * 2, ("aape", "base_to_new", "new"): (2 + 8) * 2,
         **quarters_of, **recalls_of}
     sizes = {row["subset"]: row["n_test"] for row in evaluation.rows}
     assert sizes["base"] + sizes["new"] == sizes["all"] == len(pack.test.labels)
@@ -123,8 +123,9 @@ def test_aape_is_scored_without_aggregator_and_sentences(trained):
     params, evaluation = trained.params, evaluate(trained)
     for setting in plan(params, "aape", "shapes"):
         method = evaluation.trained("aape", setting)
-        assert {name.split(".")[0] for name in method.state_dict()} == {"generator", "projection"}
-        assert not hasattr(method, "prompts") and not hasattr(method, "aggregator")
+        learns = {"projection"} if setting.variant.projection != "language" else set()
+        assert {name.split(".")[0] for name in method.state_dict()} == {"generator"} | learns
+        assert not {"aggregator", "prompts", "centred"} & set(dir(method))
         assert any(name.startswith(f"{setting.key}/aggregator")
                    for name in evaluation.tensors("aape")) == (setting.variant.label != "mean")
 
@@ -201,7 +202,7 @@ def test_contexts_made_from_something_else_are_refused(trained, field):
     params = trained.params
     path = params.artefact("coop", "shapes")
     kept = path.read_bytes()
-    record = origin(trained, "coop")
+    record = provenance(trained, "coop")
     try:
         save_tensors(path, {"x": torch.zeros(1)}, {**record, field: "another"})
         with pytest.raises(DamagedFile, match=field):
@@ -224,7 +225,7 @@ def test_dualview_trains_on_base_classes_without_the_others_images_and_names(tra
     images = SimpleNamespace(features=features, views=views, labels=pack.train.labels)
     monkeypatch.setattr(pack, "train", images)
     task = Task(params, pack, trained.backbone, trained.encoder)
-    task.kept["sentences",] = {name: [name] for name in pack.class_names}
+    task.cached["sentences",] = {name: [name] for name in pack.class_names}
     for setting in settings:
         draws, _ = training_draws(params, pack, setting)
         method = dualview.build(task, setting, names, draws)

@@ -91,7 +91,7 @@ def test_pack_holds_the_features_of_the_images(pack, tiny_suite, tiny_backbone):
 
 def test_saved_and_loaded_pack_is_the_same(pack, tmp_path):
     pack.save(tmp_path / "pack.safetensors")
-    loaded = FeaturePack.load(tmp_path / "pack.safetensors", pack.origin)
+    loaded = FeaturePack.load(tmp_path / "pack.safetensors", pack.provenance)
     for split in ("train", "val", "test"):
         mine, other = getattr(pack, split), getattr(loaded, split)
         for name in ("features", "labels", "local", "views"):
@@ -226,14 +226,14 @@ def test_of_a_large_dataset_the_drawn_images_alone_are_encoded(
                 assert ([getattr(large, split).paths[index] for index in mine]
                         == [getattr(pack, split).paths[index] for index in theirs])
     large.save(tmp_path / "pack.safetensors")
-    loaded = FeaturePack.load(tmp_path / "pack.safetensors", large.origin)
+    loaded = FeaturePack.load(tmp_path / "pack.safetensors", large.provenance)
     probes, whole_probes = (linear_probe.fit_all(params, p) for p in (loaded, pack))
     assert all(torch.equal(probes[name], whole_probes[name]) for name in whole_probes)
     with pytest.raises(DatasetError, match="not with 4 shots and seed 1; make them again"):
         loaded.draw(4, 1)
     other = extract(changed(params, seeds=[1, 3]), "figures", tiny_backbone, tmp_path)
     other.draw(2, 3)
-    assert other.origin["images"] != large.origin["images"]
+    assert other.provenance["images"] != large.provenance["images"]
 
 
 # damage
@@ -273,10 +273,10 @@ def test_same_tensors_give_the_same_bytes(tmp_path):
     path, contents = tmp_path / "a.safetensors", set()
     for n in range(10):
         tensors = {"a": torch.zeros(3), "b": torch.ones(2)}
-        origin = {"x": {2: (1, 2), 10: "a"}, "y": 1}
+        provenance = {"x": {2: (1, 2), 10: "a"}, "y": 1}
         if n % 2:
-            tensors, origin = (dict(reversed(d.items())) for d in (tensors, origin))
-        save_tensors(path, tensors, origin)
+            tensors, provenance = (dict(reversed(d.items())) for d in (tensors, provenance))
+        save_tensors(path, tensors, provenance)
         contents.add(path.read_bytes())
     assert len(contents) == 1
     assert load_tensors(path, {"x": {2: (1, 2), 10: "a"}})[1]["y"] == 1
@@ -323,7 +323,7 @@ def test_stored_pack_of_another_image_tower_is_refused(own_suite, tiny_backbone)
                                           f"', but this run has image_fingerprint = "):
         features(without_images(params), "figures", other)
     pack, report = features(params, "figures", other)  # from the images it works, uncompared
-    assert pack.origin["image_fingerprint"] == other.image_fingerprint and not report.compared
+    assert pack.provenance["image_fingerprint"] == other.image_fingerprint and not report.compared
 
 
 def test_neither_images_nor_pack(own_suite, tiny_backbone):
@@ -349,9 +349,9 @@ def test_other_features_of_the_same_images_are_reported(own_suite, tiny_backbone
     params = load(own_suite)
     build_packs(params, ["figures"])
     path = pack_path(params, "figures")
-    tensors, origin = load_tensors(path)
+    tensors, provenance = load_tensors(path)
     tensors["test.features"] = tensors["test.features"].roll(1, 0)
-    save_tensors(path, tensors, origin)
+    save_tensors(path, tensors, provenance)
     with pytest.warns(UserWarning, match="0 images differ, the largest difference"):
         report = features(params, "figures", tiny_backbone)[1]
     assert report.largest_error > 0.01 and not report.differing_images

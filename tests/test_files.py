@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from promptstudy.errors import DamagedFile, StorageError
 from promptstudy.files import (
+    cached,
     file_sha256,
     load_tensors,
     save_tensors,
@@ -19,7 +20,7 @@ from promptstudy.files import (
     written_whole,
 )
 
-ORIGIN = {"dataset": "cats", "views": 4, "nested": {"names": ["a", "ü"]}}
+PROVENANCE = {"dataset": "cats", "views": 4, "nested": {"names": ["a", "ü"]}}
 
 
 def tensors():
@@ -31,7 +32,7 @@ def tensors():
 @pytest.fixture
 def stored(tmp_path):
     path = tmp_path / "stored.safetensors"
-    save_tensors(path, tensors(), ORIGIN)
+    save_tensors(path, tensors(), PROVENANCE)
     return path
 
 
@@ -41,8 +42,8 @@ def same(first, second):
 
 
 def test_tensors_and_origin_come_back(stored):
-    found, origin = load_tensors(stored, {"dataset": "cats", "nested": {"names": ["a", "ü"]}})
-    assert same(found, tensors()) and origin == ORIGIN
+    found, provenance = load_tensors(stored, {"dataset": "cats", "nested": {"names": ["a", "ü"]}})
+    assert same(found, tensors()) and provenance == PROVENANCE
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
@@ -97,11 +98,11 @@ def test_every_flipped_bit_is_noticed(stored):
         damaged[position // 8] ^= 1 << position % 8
         stored.write_bytes(damaged)
         try:
-            found, origin = load_tensors(stored)
+            found, provenance = load_tensors(stored)
         except DamagedFile as error:
             assert str(stored) in str(error)
         else:  # the bit has no meaning
-            assert same(found, tensors()) and origin == ORIGIN
+            assert same(found, tensors()) and provenance == PROVENANCE
 
 
 def test_every_truncated_file_is_noticed(stored):
@@ -170,3 +171,45 @@ def test_other_faults_inside_the_block_are_left_alone(tmp_path):
         with pytest.raises(type(error)):
             with written_whole(tmp_path / "x"):
                 raise error
+
+
+class Computation:
+    """Gives a tensor that counts how often it was computed."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self):
+        self.count += 1
+        return {"x": torch.tensor([float(self.count)])}
+
+
+def test_cached_loads_what_has_the_same_provenance_and_replaces_the_rest(tmp_path):
+    path, compute = tmp_path / "cached.safetensors", Computation()
+    assert cached(path, {"lr": 1, "seeds": [1, 2]}, compute)["x"] == 1
+    assert cached(path, {"seeds": [1, 2], "lr": 1}, compute)["x"] == 1
+    for number, provenance in enumerate(({"lr": 2}, {"lr": 2, "more": 1}, {"other": 2}), start=2):
+        assert cached(path, provenance, compute)["x"] == number
+    assert cached(path, {"other": 2}, compute)["x"] == compute.count == 4
+
+
+def test_cached_computes_again_what_has_a_flipped_bit(tmp_path):
+    path, compute = tmp_path / "cached.safetensors", Computation()
+    cached(path, {"lr": 1}, compute)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert cached(path, {"lr": 1}, compute)["x"] == 2
+    assert load_tensors(path, {"lr": 1})[0]["x"] == 2
+
+
+def test_an_interrupted_computation_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "folder" / "cached.safetensors"
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(path, {"lr": 1}, interrupted)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert cached(path, {"lr": 1}, Computation())["x"] == 1

@@ -52,7 +52,7 @@ def test_a_stage_ends_within_seconds_and_keeps_finished_settings(endless, signal
     process = subprocess.Popen(
         [sys.executable, "-m", "promptstudy", "--params", endless / "params.yaml", "train", "coop",
          "--dataset", "shapes"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "DVC_STAGE": "coop@shapes", "DVC_ROOT": str(endless)})
+        cwd=endless, env={**os.environ, "DVC_STAGE": "coop@shapes", "DVC_ROOT": str(endless)})
     kept = wait_for_finished_setting(endless, lambda: process.poll() is None)
     process.send_signal(signal_number)
     started = time.monotonic()

@@ -12,8 +12,10 @@ import torch
 from conftest import SHARED, changed
 from make_golden import GOLDEN, MINIATURE, SEEDS, SHOTS, digest
 from scipy.io import savemat
+from torchvision.datasets import Flowers102
 
 from promptstudy.clip.backbone import load_backbone
+from promptstudy.datasets import annotations
 from promptstudy.datasets.images import check_images
 from promptstudy.datasets.items import SPLITS
 from promptstudy.datasets.layouts import LAYOUTS
@@ -199,6 +201,10 @@ def test_every_layout_has_a_name_in_params_and_a_miniature():
     assert set(LAYOUTS) == set(Layout.__args__) == set(NAMES) == set(miniature.FOLDERS)
 
 
+def test_flower_names_are_read_from_torchvision_without_importing_it():
+    assert annotations._flower_names() == Flowers102.classes
+
+
 @anew
 @twins
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -281,7 +287,7 @@ def test_features_of_a_dataset_for_tests_alone(tiny_suite, trees, tmp_path):
     extract(params, "imagenet_a", backbone, tmp_path)
     pack = FeaturePack.load(tmp_path / "imagenet_a.safetensors")
     assert (len(pack.train), len(pack.val), len(pack.test)) == (0, 0, 20)
-    assert pack.origin["imagenet_labels"] == [1, 4] and pack.class_names == NAMES["imagenet_a"]
+    assert pack.provenance["imagenet_labels"] == [1, 4] and pack.class_names == NAMES["imagenet_a"]
     assert pack.train.features.shape == (0, 16) and torch.isfinite(pack.test.features).all()
 
 

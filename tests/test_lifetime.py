@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from promptstudy import code
 from promptstudy.errors import StageError
 from promptstudy.lifetime import RAN, stage_of_dvc
 
@@ -23,6 +24,7 @@ def project(tmp_path, monkeypatch):
     for file in ("src/one.py", "src/folder/two.css", "src/other.py", "notebooks/n.ipynb", "data"):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("as it was")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("DVC_STAGE", "single")
     return tmp_path
@@ -75,3 +77,25 @@ def test_a_stage_whose_dvc_was_killed_before_it_began_does_not_run(project, rwlo
     run = run_stage(project, rwlock)
     assert run.returncode == 1 and run.stdout == ""
     assert "the DVC that started this stage has ended" in run.stderr
+
+
+def run_main(project, *path):
+    """Run the command line as a stage, with this Python path; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "promptstudy", "--help"], cwd=project, text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, code.PACKAGE.parent]))})
+    return done.stdout + done.stderr
+
+
+def test_a_stage_runs_with_the_code_of_its_own_workspace(project, monkeypatch):
+    """An experiment's copy of the project, when the environment has the project itself."""
+    (project / ".dvc").mkdir()
+    own = project / "src" / "promptstudy"
+    assert "the DVC that started this stage" in run_main(project)  # there is no other package
+    own.mkdir()
+    (own / "__main__.py").write_text("import os; print('own code', os.environ['PYTHONPATH'])")
+    said = run_main(project)
+    assert said.startswith(f"own code {project / 'src'}{os.pathsep}")
+    monkeypatch.delenv("DVC_STAGE")
+    assert "usage:" in run_main(project)

@@ -16,7 +16,7 @@ from llm_server import Server, completion, describes
 
 from promptstudy.errors import AskError
 from promptstudy.llm import ask as asking
-from promptstudy.llm.ask import ask, plan
+from promptstudy.llm.ask import ask, estimate
 from promptstudy.llm.log import log_path, read_log
 from promptstudy.llm.parse import parse
 from promptstudy.llm.queries import requests
@@ -47,7 +47,7 @@ def sentences(params, names=NAMES):
 def test_every_request_is_sent_once_and_ends_in_the_log(suite):
     with Server() as server:
         params = suite(server, n_replies=2, price=PriceParams(prompt=100, reply=1000))
-        assert len(plan(params, "shapes", NAMES).todo) == 8
+        assert len(estimate(params, "shapes", NAMES).todo) == 8
         outcome = ask(params, "shapes", NAMES)
         assert (outcome.n_answered, outcome.failed, dict(outcome.retried)) == (8, [], {})
         assert outcome.usd == pytest.approx(8 * (10 * 100 + 5 * 1000) / 1e6)
@@ -79,8 +79,8 @@ def test_a_changed_setting_or_query_is_another_request(suite):
         ask(suite(server), "shapes", NAMES)
         for changes, n_todo in (({}, 0), ({"n_replies": 3}, 8), ({"temperature": 0.5}, 4),
                                 ({"seed": 1}, 4), ({"model": "other"}, 4)):
-            assert len(plan(suite(server, **changes), "shapes", NAMES).todo) == n_todo
-        assert len(plan(suite(server), "figures", NAMES).todo) == 4
+            assert len(estimate(suite(server, **changes), "shapes", NAMES).todo) == n_todo
+        assert len(estimate(suite(server), "figures", NAMES).todo) == 4
 
 
 def test_concurrency_is_bounded(suite):
@@ -243,7 +243,7 @@ def test_a_refused_parameter_is_left_out_or_renamed(suite, capsys, refusals, n_r
     assert [json.loads(line)["changes"] for line in lines] == [changes] * 4
     output = capsys.readouterr().out
     assert all(output.count(f"the endpoint refuses {name}: ") == 1 for name in changes)
-    assert not plan(params, "shapes", NAMES).todo  # they are the replies to what was asked
+    assert not estimate(params, "shapes", NAMES).todo  # they are the replies to what was asked
 
 
 @pytest.mark.parametrize("body", [

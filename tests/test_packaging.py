@@ -72,7 +72,8 @@ def test_everything_imported_is_asked_for(folder):
 
 
 COMMANDS = {name: (f"promptstudy.commands.{name}",) for name in (
-    "check", "doctor", "fetch", "packs", "shifted", "linear_probe", "captions")}
+    "check", "doctor", "fetch", "packs", "shifted", "linear_probe", "captions", "predict", "export",
+    "import", "metrics", "plan")}
 COMMANDS |= {"train": ("promptstudy.commands.train", *code.METHODS),
              "evaluate": ("promptstudy.evaluation", "promptstudy.transfer")}
 

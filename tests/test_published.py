@@ -487,7 +487,7 @@ def gated(papers, tiny_suite, tiny_backbone, tmp_path):
     drawings = params.datasets["shapes"].model_copy(update={"template": "{} texture."})
     params = changed(params, datasets={"shapes": drawings})
     pack = extract(params, "shapes", tiny_backbone, tmp_path / "cache")
-    pack = FeaturePack(pack._tensors, pack.origin | {"dataset": "dtd"})
+    pack = FeaturePack(pack._tensors, pack.provenance | {"dataset": "dtd"})
     params = changed(params, datasets={"dtd": drawings})
     path = papers / "datasets.csv"
     path.write_text(path.read_text().replace(",1692,", f",{len(pack.test)},"))

@@ -1,4 +1,4 @@
-"""The training loop: schedule, order of images, independence of runs, and what is kept."""
+"""The training loop: schedule, order of images, independence of runs, and what is cached."""
 
 import math
 import threading
@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from promptstudy import training
 from promptstudy.clip.text import TextEncoder
 from promptstudy.features import extract
-from promptstudy.files import load_tensors
 from promptstudy.methods.coop import CoOp
 from promptstudy.params import ContextParams, Schedule, Setting, TransferParams, load_params
 from promptstudy.params.methods.aape import AAPEParams
@@ -27,7 +26,6 @@ from promptstudy.plans import count_epochs, plan, schedule_of, transferred
 from promptstudy.task import Task
 from promptstudy.training import (
     epoch_batches,
-    kept,
     learned_by,
     learning_rate,
     side_by_side,
@@ -189,48 +187,6 @@ def test_a_loss_that_is_not_finite_stops_training_and_is_named(bad):
     with pytest.raises(FloatingPointError, match=f"seed 17 is {bad} at step 2"):
         train(method, pictures(8, 0), draws, Schedule(epochs={1: 2}, batch_size=5), 1, [3, 17])
     assert method.contexts.isfinite().all()
-
-
-class Computation:
-    """Gives a tensor that counts how often it was computed."""
-
-    def __init__(self):
-        self.count = 0
-
-    def __call__(self):
-        self.count += 1
-        return {"x": torch.tensor([float(self.count)])}
-
-
-def test_kept_loads_what_has_the_same_origin_and_replaces_the_rest(tmp_path):
-    path, compute = tmp_path / "kept.safetensors", Computation()
-    assert kept(path, {"lr": 1, "seeds": [1, 2]}, compute)["x"] == 1
-    assert kept(path, {"seeds": [1, 2], "lr": 1}, compute)["x"] == 1
-    for number, origin in enumerate(({"lr": 2}, {"lr": 2, "more": 1}, {"other": 2}), start=2):
-        assert kept(path, origin, compute)["x"] == number
-    assert kept(path, {"other": 2}, compute)["x"] == compute.count == 4
-
-
-def test_kept_computes_again_what_has_a_flipped_bit(tmp_path):
-    path, compute = tmp_path / "kept.safetensors", Computation()
-    kept(path, {"lr": 1}, compute)
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    assert kept(path, {"lr": 1}, compute)["x"] == 2
-    assert load_tensors(path, {"lr": 1})[0]["x"] == 2
-
-
-def test_an_interrupted_computation_leaves_nothing_behind(tmp_path):
-    path = tmp_path / "folder" / "kept.safetensors"
-
-    def interrupted():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        kept(path, {"lr": 1}, interrupted)
-    assert not list(tmp_path.rglob("*.safetensors"))
-    assert kept(path, {"lr": 1}, Computation())["x"] == 1
 
 
 def suite(shots, base_to_new_shots, captioned=(), source=None, **methods):

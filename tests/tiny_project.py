@@ -90,6 +90,7 @@ def make_project(root, suite):
     (root / "reports" / "00_pocket_clip.html").write_text("the frozen stage's page")
     finish(dvc(root, "init", "--no-scm", "--quiet", "--force"))
     shutil.copy(PROJECT / ".dvcignore", root)
+    shutil.copytree(PROJECT / ".dvc" / "plots", root / ".dvc" / "plots")
     finish(dvc(root, "config", "core.analytics", "false"))
     hook = root.parent / "hook"
     hook.mkdir()

@@ -9,15 +9,16 @@ from pathlib import Path
 
 from . import commands
 from .errors import UserError
-from .lifetime import end_with_dvc, stage_of_dvc
+from .lifetime import end_with_dvc, run_own_code, stage_of_dvc
 
 # Every module of `commands` is a command of the same name: its docstring is the help, `arguments`
 # declares the arguments, `run` does the work. Heavy packages are imported inside `run`, so that
 # help and `check` answer at once.
 
 
-def main():
+def main() -> None:
     """Parse the command line and run one command; errors that users can fix end in one message."""
+    run_own_code()
     end_with_dvc()
     called = "promptstudy" if Path(sys.argv[0]).stem == "promptstudy" else "python -m promptstudy"
     parser = argparse.ArgumentParser(prog=called, description=__doc__)
@@ -25,7 +26,7 @@ def main():
     known = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for module in pkgutil.iter_modules(commands.__path__):
         command = importlib.import_module(f"{commands.__name__}.{module.name}")
-        summary = command.__doc__.partition("\n")[0]
+        summary = (command.__doc__ or "").partition("\n")[0]
         added = known.add_parser(module.name.replace("_", "-"), help=summary,
                                  description=command.__doc__,
                                  formatter_class=argparse.RawDescriptionHelpFormatter)

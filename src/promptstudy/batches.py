@@ -1,19 +1,27 @@
 """Images on their way through an image tower, batch by batch, on a GPU if there is one."""
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
+from .clip.backbone import Backbone
 from .clip.image_features import centre_crop, encode_images, pool_grid, training_crop
 from .datasets import shifts
 from .datasets.images import image_seed, load_image
+from .datasets.items import Item
+from .params import FeatureParams
 
 VIEWS_A_PASS = 512  # through the image tower on a GPU
 
 
-class Crops:
+class Crops(Dataset[Tensor]):
     """What the tower sees of each image: the image and V views of it, uint8 [1 + V, 3, H, W].
 
     entries: (item, V) of every image; with `shift`, a shifted version takes the image's place. A
@@ -21,7 +29,8 @@ class Crops:
     two images ahead, however many views an image has.
     """
 
-    def __init__(self, entries, folder, digests, backbone, shift=None):
+    def __init__(self, entries: list[tuple[Item, int]], folder: Path, digests: dict[str, str],
+                 backbone: Backbone, shift: str | None = None) -> None:
         self.entries, self.folder, self.digests, self.shift = entries, folder, digests, shift
         self.crop, self.view = centre_crop(backbone.preprocess), training_crop(backbone.model)
 
@@ -38,7 +47,7 @@ class Crops:
 
 
 @contextmanager
-def on_gpu(tower):
+def on_gpu(tower: torch.nn.Module) -> Iterator[torch.device]:
     """Move the tower to the GPU, if there is one, for a while; yield the device it is on."""
     before = next(tower.parameters()).device
     device = torch.device("cuda") if torch.cuda.is_available() else before
@@ -49,16 +58,17 @@ def on_gpu(tower):
         tower.to(before)
 
 
-def next_batch(crops, count, device):
+def next_batch(crops: Iterator[Tensor], count: int, device: torch.device) -> Tensor:
     """Return the next images and their views [count, 1 + V, 3, H, W] on their way to the device."""
-    crops = list(islice(crops, count))
+    next_ones = list(islice(crops, count))
     # a GPU fetches from pinned memory by itself, while the next batch is put together
-    batch = torch.empty(count, *crops[0].shape, dtype=torch.uint8,
+    batch = torch.empty(count, *next_ones[0].shape, dtype=torch.uint8,
                         pin_memory=device.type == "cuda")
-    return torch.stack(crops, out=batch).to(device, non_blocking=True)
+    return torch.stack(next_ones, out=batch).to(device, non_blocking=True)
 
 
-def encode_batch(model, images, settings, to_input, gpu):
+def encode_batch(model: torch.nn.Module, images: Tensor, settings: FeatureParams,
+                 to_input: Callable[[Tensor], Tensor], gpu: bool) -> dict[str, Tensor]:
     """Return global, local and views' features of a batch, without waiting for a GPU.
 
     A GPU computes in bfloat16 and takes many views at once; a CPU takes a batch of each view after
@@ -75,6 +85,6 @@ def encode_batch(model, images, settings, to_input, gpu):
             "local": pool_grid(local.float(), settings.local_grid)}
 
 
-def chunks(items, size):
+def chunks(items: Any, size: int) -> list[Any]:
     """Return the items, or a tensor, in pieces of `size`; the last one may be smaller."""
     return [items[start:start + size] for start in range(0, len(items), size)]

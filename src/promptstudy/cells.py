@@ -4,6 +4,7 @@ Tables and figures of the same numbers are drawn from the same cells, so that th
 """
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -29,34 +30,34 @@ class Cell:
     seeds: tuple[tuple[int, float], ...]  # each seed and its value
 
     @classmethod
-    def of(cls, seeds, values):
+    def of(cls, seeds: Iterable, values: Iterable) -> "Cell":
         """Return the cell of some seeds and their values."""
         pairs = tuple(sorted(zip(map(int, seeds), map(float, values), strict=True)))
         return cls(statistics.fmean(value for _, value in pairs), pairs)
 
     @property
-    def std(self):
+    def std(self) -> float | None:
         """The sample standard deviation over seeds, or None of a single run."""
         values = [value for _, value in self.seeds]
         return statistics.stdev(values) if len(values) > 1 else None
 
     @property
-    def apart(self):
+    def apart(self) -> list[int]:
         """The seeds whose value is more than `APART` points from the median of all."""
         middle = statistics.median(value for _, value in self.seeds)
         return [seed for seed, value in self.seeds if abs(value - middle) > APART]
 
     @property
-    def mean_without(self):
+    def mean_without(self) -> float:
         """The mean without the seeds that lie apart."""
         return statistics.fmean(value for seed, value in self.seeds if seed not in self.apart)
 
-    def __str__(self):
+    def __str__(self) -> str:
         spread = "" if self.std is None else f" ± {self.std:.1f}"
         return f"{self.mean:.1f}{spread}"
 
 
-def few_shot_cells(frame, dataset):
+def few_shot_cells(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Return the accuracy of every variant (rows) by number of shots (columns).
 
     dataset: its name, or `AVERAGE` for the mean over datasets of each seed.
@@ -64,7 +65,7 @@ def few_shot_cells(frame, dataset):
     return _by_seed(_of_dataset(frame, "few_shot", dataset), ["method", "variant"], "shots")
 
 
-def base_to_new_cells(frame, dataset):
+def base_to_new_cells(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Return base, new and H of every variant; for `AVERAGE` the mean of the datasets' H as well.
 
     The means are those of `base_to_new_table`; deviations of H are over the H of each seed.
@@ -77,16 +78,14 @@ def base_to_new_cells(frame, dataset):
         runs["mean_of_h"] = each.groupby(["method", "variant", "seed"]).mean()
     else:
         table = table.drop(columns="mean_of_h")
-    cells = pd.DataFrame(index=_in_order(runs.droplevel("seed").index.unique()),
-                         columns=table.columns, dtype=object)
-    for key, part in runs.groupby(["method", "variant"]):
-        for column in table.columns:
-            seeds = Cell.of(part.index.get_level_values("seed"), part[column]).seeds
-            cells.at[key, column] = Cell(float(table.loc[key, column]), seeds)
-    return cells
+    order = _in_order(runs.droplevel("seed").index.unique())
+    found = {column: [Cell(float(table.at[key, column]), Cell.of(runs.loc[key].index,
+                                                                 runs.loc[key][column]).seeds)
+                      for key in order] for column in table.columns}
+    return pd.DataFrame(found, index=order, dtype=object)
 
 
-def transfer_cells(frame, protocol):
+def transfer_cells(frame: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """Return the accuracy of every variant on each kind of test images, see `transfer_runs`."""
     runs = transfer_runs(frame, protocol)  # none: an empty table
     long = runs.rename_axis(columns="subset").stack().rename("value").reset_index().dropna()
@@ -94,7 +93,7 @@ def transfer_cells(frame, protocol):
     return cells[[column for column in runs if column in cells]]
 
 
-def gain_cells(frame, dataset):
+def gain_cells(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Return what each method gains on zero-shot CLIP by quarter of typicality, in points."""
     rows = _of_dataset(frame, "typicality", dataset)
     before = rows[rows["method"] == "zero_shot"].set_index("subset")["value"]
@@ -103,31 +102,31 @@ def gain_cells(frame, dataset):
                     ["method", "variant"], "subset")
 
 
-def retrieval_cells(frame):
+def retrieval_cells(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the recall of every method (rows: dataset, direction, method) by rank (columns)."""
     rows = frame[frame["protocol"] == "retrieval"]
     cells = _by_seed(rows, ["dataset", "subset", "method"], "metric")
     return cells[sorted(cells, key=lambda metric: int(metric.split("@")[1]))]
 
 
-def means(cells):
+def means(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the means of cells as numbers."""
     return cells.map(lambda cell: cell.mean if isinstance(cell, Cell) else float("nan"))
 
 
-def spreads(cells):
+def spreads(cells: pd.DataFrame) -> pd.DataFrame:
     """Return the deviations of cells as numbers; not a number where there is one run."""
     return cells.map(lambda cell: cell.std if isinstance(cell, Cell) and cell.std is not None
                      else float("nan"))
 
 
-def datasets_of(frame, protocol):
+def datasets_of(frame: pd.DataFrame, protocol: str) -> list[str]:
     """Return the datasets of a protocol, after `AVERAGE` if there are several."""
     names = list(dict.fromkeys(frame[frame["protocol"] == protocol]["dataset"]))
     return names if len(names) == 1 else [AVERAGE, *names]
 
 
-def dataset_title(dataset):
+def dataset_title(dataset: str) -> str:
     """Return what a panel or table of a dataset, or of `AVERAGE`, is called."""
     return "mean over datasets" if dataset == AVERAGE else dataset
 

@@ -1,6 +1,6 @@
 """Two classifiers compared on the same images: classes that gain or lose, and examples."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -17,7 +17,7 @@ class Changes(NamedTuple):
     before: torch.Tensor  # [N, C] class probabilities
     after: torch.Tensor
 
-    def per_class_change(self):
+    def per_class_change(self) -> pd.Series:
         """Return the change of each class's accuracy, in points, as a Series by class name."""
         frame = pd.DataFrame({"label": self.labels,
                               "before": top1_each(self.before, self.labels),
@@ -26,7 +26,7 @@ class Changes(NamedTuple):
         return pd.Series((means["after"] - means["before"]).values,
                          index=[self.class_names[label] for label in means.index])
 
-    def examples(self, count, classes=3):
+    def examples(self, count: int, classes: int = 3) -> list[dict[str, Any]]:
         """Return `count` images that `after` corrects and `count` that it gets wrong, as dicts.
 
         They are those whose true class gained or lost the most probability, one per class.
@@ -38,9 +38,9 @@ class Changes(NamedTuple):
         chosen = []
         for changed, order in ((right_after & ~right_before, gain.argsort(descending=True)),
                                (right_before & ~right_after, gain.argsort())):
-            of_class = {}  # the most changed image of each class
+            of_class: dict[int, int] = {}  # the most changed image of each class
             for index in order[changed[order]].tolist():
-                of_class.setdefault(self.labels[index].item(), index)
+                of_class.setdefault(int(self.labels[index]), index)
             chosen += list(of_class.values())[:count]
         return [{"path": self.paths[index], "truth": self.class_names[self.labels[index]],
                  "before": self._ranking(self.before[index], classes),

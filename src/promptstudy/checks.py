@@ -6,11 +6,12 @@ from safetensors import SafetensorError, safe_open
 
 from .clip.catalogue import check_backbone
 from .clip.lengths import check_lengths
-from .files import stored_origin
+from .files import stored_provenance
+from .params import Params
 from .pipeline import check_stages
 
 
-def check(params):
+def check(params: Params) -> list[str]:
     """Return notes, a list of sentences, on what is not available yet or is left out.
 
     Raises a `UserError` for the first thing that cannot be used: the stages, the backbone, a
@@ -50,6 +51,6 @@ def _stored_class_names(params, name):
     from .datasets.root import pack_path
     try:
         with safe_open(pack_path(params, name), framework="np") as file:
-            return stored_origin(file.metadata())["class_names"]
+            return stored_provenance(file.metadata())["class_names"]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return []

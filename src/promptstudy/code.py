@@ -24,7 +24,7 @@ INCLUDED = re.compile(r'{%-?\s*(?:include|extends|import|from)\s+"([^"]+)"')  # 
 METHODS = [f"{NAME}.methods.{name}" for name in BLOCKS]
 
 
-def files(*modules):
+def files(*modules: str) -> list[Path]:
     """Return the sorted paths of everything that the modules (dotted names) depend on.
 
     These are the modules, everything that they import from this package, anywhere in their code,
@@ -34,7 +34,7 @@ def files(*modules):
     return _closure([_file(module) for module in modules])
 
 
-def notebook_files(path):
+def notebook_files(path: Path) -> list[Path]:
     """Return the sorted paths of what the code cells of the notebook at `path` depend on."""
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
@@ -43,7 +43,7 @@ def notebook_files(path):
 
 
 @functools.cache
-def training_sha256(method):
+def training_sha256(method: str) -> str:
     """Return the SHA-256 over all code that the training of a method depends on."""
     digest = hashlib.sha256()
     for path in files(f"{NAME}.commands.train", f"{NAME}.methods.{method}",
@@ -66,7 +66,7 @@ def _closure(todo):
     return sorted(path for path in found if path.name != "__init__.py" or has_code(path))
 
 
-def has_code(path):
+def has_code(path: Path) -> bool:
     """Does a Python file hold more than a docstring?"""
     return any(not isinstance(node, ast.Expr) for node in
                ast.parse(path.read_text(encoding="utf-8")).body)

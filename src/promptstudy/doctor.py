@@ -13,6 +13,7 @@ from .datasets.root import data_root, pack_path
 from .datasets.sources import PIECES, absent
 from .datasets.splits import image_folder, load_dataset
 from .errors import DamagedFile, DatasetError
+from .params import Params
 
 
 class Finding(NamedTuple):
@@ -24,7 +25,7 @@ class Finding(NamedTuple):
     todo: list[str] = []
 
 
-def diagnose(params, name):
+def diagnose(params: Params, name: str) -> Finding:
     """Return the `Finding` on dataset `name`, from its lists, folder listings and digests.
 
     Images are not opened: that is done once, before their features are computed.
@@ -57,7 +58,7 @@ def diagnose(params, name):
     return Finding(name, "present", "; ".join(notes), todo)
 
 
-def table(findings):
+def overview(findings: list[Finding]) -> str:
     """Return the findings as one table of text."""
     width = max(len(finding.name) for finding in findings)
     lines = [f"{'dataset':{width}}  state    found"]

@@ -70,3 +70,7 @@ class StageError(UserError):
 
 class NotebookError(UserError):
     """A notebook cannot be run as a stage, or one of its cells failed with one of the above."""
+
+
+class PredictionError(UserError):
+    """A method cannot do what is asked for with these classes; the message says what can."""

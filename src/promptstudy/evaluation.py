@@ -1,12 +1,15 @@
 """Protocols: everything that was trained on a dataset, scored on its test images."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from .changes import Changes
 from .class_texts import descriptions
-from .clip.descriptions import encode_descriptions
+from .clip.text_features import encode_descriptions
 from .files import load_tensors
 from .methods import linear_probe, table
 from .methods.reference_prompts import reference_features, references
@@ -15,13 +18,13 @@ from .params import Setting
 from .plans import plan
 from .results import DESCRIPTIONS_ALONE
 from .scores import Scores
-from .task import per_task
-from .training import learned_by, origin
+from .task import Task, per_task
+from .training import learned_by, provenance
 
 PROBE = "val C"  # the linear probe's only variant
 
 
-def subsets(protocol):
+def subsets(protocol: str) -> tuple[str, ...]:
     """Return the subsets of a dataset's own test images that `learned` scores."""
     return {"few_shot": ("all",), "base_to_new": ("base", "new")}.get(protocol, ())
 
@@ -29,24 +32,24 @@ def subsets(protocol):
 class Evaluation(Scores):
     """Evaluates everything that was trained on one dataset (see `Scores`)."""
 
-    def linear_probe(self):
+    def linear_probe(self) -> None:
         """Evaluate the linear probes of every shot count and seed."""
         for shots in self.params.shots:
             for seed in self.params.seeds:
                 predicted = linear_probe.predict(self.pack.test.features, *self.probe(shots, seed))
                 self.add("few_shot", "linear_probe", PROBE, shots, seed, "all", predicted)
 
-    def probe(self, shots, seed):
+    def probe(self, shots: int, seed: int) -> list[Tensor]:
         """Return `(weight [C, d], bias [C])` of a linear probe."""
         return [self.probes[f"{shots}/{seed}/{part}"] for part in ("weight", "bias")]
 
     @functools.cached_property
-    def probes(self):
+    def probes(self) -> dict[str, Tensor]:
         """What the linear probes learned."""
         return load_tensors(self.params.artefact("linear_probe", self.name),
-                            linear_probe.origin(self.params, self.pack, self.backbone))[0]
+                            linear_probe.provenance(self.params, self.pack, self.backbone))[0]
 
-    def learned(self, method):
+    def learned(self, method: str) -> None:
         """Evaluate every classification setting; base-to-new sees new class names only here."""
         for setting in plan(self.params, method, self.name):
             for subset in subsets(setting.protocol):
@@ -56,28 +59,36 @@ class Evaluation(Scores):
                 for label, predictions in found.items():
                     self.add_runs(method, setting, label, subset, predictions)
 
-    def inputs(self, model, subset="all"):
+    def inputs(self, model: Any, subset: str = "all") -> list[Tensor]:
         """Return what a model's `predict` needs of a subset's images."""
         images = [self.images_of(subset)[0]]
         return images + [self.local_of(subset)] if model.reads_local else images
 
-    def retrieval(self):
+    def retrieval(self) -> None:
         """Evaluate retrieval between the test images and their captions in both directions.
 
         Captions are those of a captioned dataset, otherwise the descriptions of the image's class.
         """
         texts, labels = self.captions
         self.add_recalls("zero_shot", "image feature", 0, [0], self.features[None], texts, labels)
-        for setting in plan(self.params, "aape", self.name) if self.params.aape else ():
-            if setting.protocol == "retrieval":
-                retriever = self.trained("aape", setting)
-                images = self.features.expand(len(self.params.seeds), -1, -1)
-                with torch.no_grad():
-                    images = retriever.image_features(images)
-                self.add_recalls("aape", setting.variant.label, setting.shots, self.params.seeds,
-                                 images, texts, labels)
+        settings = [(method, setting) for method in self.retrievers
+                    for setting in plan(self.params, method, self.name)
+                    if setting.protocol == "retrieval"]
+        for method, setting in settings:
+            images = self.features.expand(len(self.params.seeds), -1, -1)
+            with torch.no_grad():
+                images = self.trained(method, setting).image_features(images)
+            self.add_recalls(method, setting.variant.label, setting.shots, self.params.seeds,
+                             images, texts, labels)
 
-    def add_recalls(self, method, variant, shots, seeds, images, texts, labels):
+    @property
+    def retrievers(self) -> dict[str, Any]:
+        """The blocks of the methods that learn retrieval, {name: block}."""
+        return {name: block for name, block in self.params.methods.items()
+                if hasattr(block, "retrieval")}
+
+    def add_recalls(self, method: str, variant: str, shots: int, seeds: Sequence[int],
+                    images: Tensor, texts: Tensor, labels: Tensor) -> None:
         """Add a row for every seed, direction and rank: images [R, N, d], texts [M, d], labels."""
         found = recalls(images, texts, self.labels, labels)
         for direction, (count, values) in found.items():
@@ -87,23 +98,23 @@ class Evaluation(Scores):
                                    f"recall@{k}", share, count)
 
     @functools.cached_property
-    def captions(self):
+    def captions(self) -> tuple[Tensor, Tensor]:
         """The captions' features [M, d] and the labels [M] of the test images they belong to."""
         if self.captioned:
             of_images = references(self, "llm")
             features, weights = encode_descriptions(self.encoder, of_images, self.pack.test.paths)
         else:
-            block = self.params.aape
-            features, weights = reference_features(self, block.retrieval.reference if block
-                                                   else "llm")
+            sources = [block.retrieval.reference for block in self.retrievers.values()]
+            features, weights = reference_features(self, (sources or ["llm"])[0])
         return features[weights > 0], (weights > 0).nonzero()[:, 0]
 
-    def class_descriptions(self):
+    def class_descriptions(self) -> None:
         """Evaluate DuAl-PT's class descriptions on their own, as a classifier without training."""
         predicted = (self.features @ descriptions(self).mean.T).argmax(dim=-1)
         self.add("few_shot", "dualpt", DESCRIPTIONS_ALONE, 0, 0, "all", predicted)
 
-    def add_runs(self, method, setting, label, subset, predictions):
+    def add_runs(self, method: str, setting: Setting, label: str, subset: str,
+                 predictions: Tensor) -> None:
         """Add a row for every run of a setting, under a variant's label: predictions [R, N]."""
         main = Setting("few_shot", self.params.methods[method].few_shot, max(self.params.shots))
         for seed, predicted in zip(self.params.seeds, predictions, strict=True):
@@ -112,7 +123,8 @@ class Evaluation(Scores):
             if setting == main and label == setting.variant.label:
                 self.add_quarters(*about, predicted)
 
-    def trained(self, method, setting, subset="all", onto=None):
+    def trained(self, method: str, setting: Setting, subset: str = "all",
+                onto: Task | None = None) -> Any:
         """Return the trained method of a setting, applied to the class names of a subset.
 
         The names, and the texts about them, come from `onto`, another Evaluation, if given.
@@ -121,11 +133,11 @@ class Evaluation(Scores):
         return table.load(method).restore(self, setting, learned, subset, onto)
 
     @per_task
-    def tensors(self, method):
+    def tensors(self, method: str) -> dict[str, Tensor]:
         """Return what a method's stage learned; raise `DamagedFile` for another provenance."""
-        return load_tensors(self.params.artefact(method, self.name), origin(self, method))[0]
+        return load_tensors(self.params.artefact(method, self.name), provenance(self, method))[0]
 
-    def compare(self, before, after):
+    def compare(self, before: Tensor, after: Tensor) -> Changes:
         """Return the `Changes` from one classifier [C, d] to another over all test images."""
         shares = [(self.logit_scale * self.features @ classes.T).softmax(dim=-1)
                   for classes in (before, after)]

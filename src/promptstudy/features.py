@@ -5,14 +5,16 @@ import shutil
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .batches import Crops, chunks, encode_batch, next_batch, on_gpu
-from .clip.backbone import load_backbone
+from .clip.backbone import Backbone, load_backbone
 from .clip.image_features import tower_input
 from .datasets import shifts
 from .datasets.captions import load_captioned
@@ -23,6 +25,7 @@ from .datasets.root import pack_path
 from .datasets.splits import SPLITS, image_folder, load_dataset, shift_of
 from .errors import BackboneError, DamagedFile, DatasetError
 from .files import file_sha256, json_sha256, load_tensors, save_tensors
+from .params import Params
 
 # 1 - cosine between features of the same images computed on two machines; other versions of image
 # libraries decode and resize to slightly other pixels
@@ -41,14 +44,14 @@ class Report:
     largest_error: float | None = None  # 1 - cosine of global features, over the common images
 
     @property
-    def agrees(self):
+    def agrees(self) -> bool | None:
         """Whether images and features agree with the stored pack; None if there is none to."""
         if not self.compared:
             return None
-        return not self.differing_images and self.largest_error <= TOLERANCE
+        return not self.differing_images and (self.largest_error or 0) <= TOLERANCE
 
 
-def features(params, name, backbone):
+def features(params: Params, name: str, backbone: Backbone) -> tuple[FeaturePack, Report]:
     """Return `(pack, report)` of dataset `name` for a `Backbone`.
 
     Without `data_root` the pack is read from `data/packs/<name>.safetensors` and must have been
@@ -70,7 +73,7 @@ def features(params, name, backbone):
     if not path.is_file():
         return pack, Report("images", _count(pack))
     stored = FeaturePack.load(path)
-    if any(stored.origin[key] != value for key, value in wanted.items()):
+    if any(stored.provenance[key] != value for key, value in wanted.items()):
         return pack, Report("images", _count(pack))
     report = _compare(pack, stored)
     if not report.agrees:
@@ -82,7 +85,7 @@ def features(params, name, backbone):
     return pack, report
 
 
-def build_packs(params, names):
+def build_packs(params: Params, names: list[str]) -> list[Path]:
     """Extract the packs of datasets `names` and write them to `data/packs`; return their paths."""
     backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
     paths = []
@@ -93,49 +96,50 @@ def build_packs(params, names):
     return paths
 
 
-def class_names(params, name):
+def class_names(params: Params, name: str) -> list[str]:
     """Return the class names of dataset `name` in label order, from its images or its pack."""
     if params.data_root is not None:
         return load_dataset(params, name).class_names
     return FeaturePack.load(pack_path(params, name)).class_names
 
 
-def extract(params, name, backbone, cache):
+def extract(params: Params, name: str, backbone: Backbone, cache: Path) -> FeaturePack:
     """Return the `FeaturePack` of dataset `name`, computed from its images.
 
     Of a large dataset's training images only those are used that the suite draws (see
     `drawn_only`). Every image is checked first. Images are then encoded in batches and stored
     below `cache` in shards: after an interruption the next call goes on at the next shard and gives
-    the same pack to the last bit. The finished pack is kept as `cache/<name>.safetensors`, the
+    the same pack to the last bit. The finished pack is cached as `cache/<name>.safetensors`, the
     shards are removed, and later calls return it while images, image tower and settings are the
     same. View v of a training image depends on its content and v alone. Another
     `features.batch_size` gives the same features up to rounding, a GPU up to bfloat16's. Raises
     `DatasetError` for a dataset or images that cannot be used.
     """
     if name in params.captioned:  # every image is a class of its own, so all are drawn
-        dataset, draws = load_captioned(params, name), {}
+        dataset = load_captioned(params, name)
+        draws: dict[str, Tensor] = {}
     else:
         dataset, draws = drawn_only(load_dataset(params, name), params)
     folder = image_folder(params, name)
     digests = check_images(dataset, folder)
     listed = listing(dataset, digests) | draws
-    origin = _settings(params, name, backbone) | {
+    provenance = _settings(params, name, backbone) | {
         "backbone": backbone.name, "class_names": dataset.class_names,
         "images": images_sha256(listed)}
     if dataset.imagenet_labels:
-        origin["imagenet_labels"] = dataset.imagenet_labels
+        provenance["imagenet_labels"] = dataset.imagenet_labels
     shift = shift_of(params, name)
     if shift:
-        origin["code"] = file_sha256(shifts.__file__)
+        provenance["code"] = file_sha256(shifts.__file__)
     path, shards = cache / f"{name}.safetensors", cache / name
     try:
-        return FeaturePack.load(path, origin)
+        return FeaturePack.load(path, provenance)
     except (FileNotFoundError, DamagedFile):
         pass  # never finished, or made from something else
-    key = {"depends_on": json_sha256(origin | {"batch_size": params.features.batch_size})}
+    key = {"depends_on": json_sha256(provenance | {"batch_size": params.features.batch_size})}
     tensors = listed | _encode(dataset, folder, digests, params.features, backbone, shards, key,
                                shift)
-    pack = FeaturePack(tensors, origin)
+    pack = FeaturePack(tensors, provenance)
     pack.save(path)
     shutil.rmtree(shards)
     return pack
@@ -165,8 +169,8 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
                    if finished[path] is None for item in items], folder, digests, backbone,
                   shift)
     # its own generator, because the loader would draw from the global one
-    crops = iter(DataLoader(crops, batch_size=None, num_workers=os.cpu_count(),
-                            generator=torch.Generator()))
+    decoded = iter(DataLoader(crops, batch_size=None, num_workers=os.cpu_count() or 1,
+                              generator=torch.Generator()))
     parts = defaultdict(list)
     with (on_gpu(backbone.model.visual) as device,
           tqdm(desc=f"extract {dataset.name}", total=sum(len(items) for _, items, _ in plan),
@@ -177,10 +181,10 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
             if shard is None:
                 encoded = []
                 for batch in chunks(items, settings.batch_size):
-                    images = next_batch(crops, len(batch), device)
+                    images = next_batch(decoded, len(batch), device)
                     encoded.append(encode_batch(backbone.model, images, settings, to_input, gpu))
                     progress.update(len(batch))
-                shard = _stored_form(_joined(encoded))
+                shard = stored_form(joined(encoded))
                 save_tensors(path, shard, key)
             else:
                 progress.update(len(items))
@@ -188,10 +192,11 @@ def _encode(dataset, folder, digests, settings, backbone, shards, key, shift):
     some = next(parts[split][0] for split in SPLITS if parts[split])
     nothing = {part: tensor[:0] for part, tensor in some.items()}
     return {f"{split}.{part}": tensor for split in SPLITS
-            for part, tensor in _joined(parts[split] or [nothing]).items()}
+            for part, tensor in joined(parts[split] or [nothing]).items()}
 
 
-def _joined(parts):
+def joined(parts):
+    """Return one dict of tensors for several, with their rows one after another."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -203,7 +208,7 @@ def _stored(path, key):
         return None
 
 
-def _stored_form(encoded):
+def stored_form(encoded):
     """Return the encoded images of a shard as they are stored."""
     encoded = {name: tensor.cpu() for name, tensor in encoded.items()}
     stored = {"features": encoded["features"].half()}

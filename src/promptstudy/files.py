@@ -6,6 +6,8 @@ its provenance and a SHA-256 over tensors and provenance, which is checked on re
 Importing torch takes two seconds, so commands without tensors do not import it.
 """
 
+from __future__ import annotations
+
 import errno
 import hashlib
 import json
@@ -13,21 +15,25 @@ import os
 import shutil
 import tempfile
 import textwrap
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from .errors import DamagedFile, MissingFile, StorageError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 AGAIN = "delete it and make it again (`dvc pull --force` restores files under data/)"
-
-
+STORED = "origin"  # the provenance's key in stored tensors, as in the embedded packs
 PART = ".part-"  # begins the name of a file that is being written; process id and "-" follow
 
 
 @contextmanager
-def written_whole(path):
+def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` once the block has succeeded.
 
     An interrupted block leaves an earlier file at `path` untouched. Raises `StorageError` naming
@@ -73,24 +79,24 @@ def _written_whole(path):
         raise
 
 
-def write_text(path, text):
+def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` atomically (see `written_whole`)."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def file_sha256(path):
+def file_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def json_sha256(value):
+def json_sha256(value: Any) -> str:
     """Return the SHA-256 of a JSON-serialisable value, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def tensors_sha256(tensors):
+def tensors_sha256(tensors: dict[str, Tensor]) -> str:
     """Return the SHA-256 over names, types, shapes and values of a dict of tensors."""
     import torch
     digest = hashlib.sha256()
@@ -106,39 +112,41 @@ def _plain(value):
     return json.loads(json.dumps(value))
 
 
-def _seal(tensors, origin):
+def _seal(tensors, provenance):
     """Return a tensor file's only metadata entry: safetensors writes several in random order."""
-    origin = _plain(origin)
+    provenance = _plain(provenance)
     digest = hashlib.sha256(tensors_sha256(tensors).encode())
-    digest.update(json.dumps(origin, sort_keys=True).encode())
-    return {"record": json.dumps({"origin": origin, "sha256": digest.hexdigest()}, sort_keys=True)}
+    digest.update(json.dumps(provenance, sort_keys=True).encode())
+    record = {STORED: provenance, "sha256": digest.hexdigest()}
+    return {"record": json.dumps(record, sort_keys=True)}
 
 
-def stored_origin(metadata):
-    """Return the `origin` in a tensor file's metadata, unchecked; see `load_tensors`.
+def stored_provenance(metadata: dict[str, str]) -> dict[str, Any]:
+    """Return the provenance in a tensor file's metadata, unchecked; see `load_tensors`.
 
     Raises `KeyError`, `TypeError` or `ValueError` for metadata that `save_tensors` did not write.
     """
-    return json.loads(metadata["record"])["origin"]
+    return json.loads(metadata["record"])[STORED]
 
 
-def save_tensors(path, tensors, origin):
-    """Save a dict of tensors with `origin`, a JSON-serialisable record of their provenance.
+def save_tensors(path: Path, tensors: dict[str, Tensor], provenance: dict[str, Any]) -> None:
+    """Save a dict of tensors with `provenance`, a JSON-serialisable record of what they come from.
 
-    The same tensors and origin give the same bytes.
+    The same tensors and provenance give the same bytes.
     """
     from safetensors.torch import save_file
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with written_whole(path) as temporary:
-        save_file(tensors, temporary, metadata=_seal(tensors, origin))
+        save_file(tensors, temporary, metadata=_seal(tensors, provenance))
 
 
-def load_tensors(path, expected=None):
-    """Return `(tensors, origin)` of a file that `save_tensors` wrote.
+def load_tensors(path: str | Path, expected: dict[str, Any] | None = None,
+                 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return `(tensors, provenance)` of a file that `save_tensors` wrote.
 
-    `expected` holds the entries of `origin` that the caller relies on.
+    `expected` holds the entries of `provenance` that the caller relies on.
     Raises `DamagedFile` naming the file and what is wrong: unreadable, a digest that does not
-    match, or the first entry of `origin` that differs from `expected`.
+    match, or the first entry of `provenance` that differs from `expected`.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -149,18 +157,32 @@ def load_tensors(path, expected=None):
     except (SafetensorError, OSError) as error:
         raise DamagedFile(f"{path} cannot be read ({error}); {AGAIN}") from None
     try:
-        origin = stored_origin(metadata)
-        intact = metadata == _seal(tensors, origin)
+        provenance = stored_provenance(metadata)
+        intact = metadata == _seal(tensors, provenance)
     except (KeyError, TypeError, ValueError):
         intact = False
     if not intact:
         raise DamagedFile(f"{path} has changed since it was written: its SHA-256 does not match; "
                           f"{AGAIN}")
     for key, value in _plain(expected or {}).items():
-        if origin.get(key) != value:
-            raise DamagedFile(f"{path} was made with {key} = {_short(origin.get(key))}, "
+        if provenance.get(key) != value:
+            raise DamagedFile(f"{path} was made with {key} = {_short(provenance.get(key))}, "
                               f"but this run has {key} = {_short(value)}; {AGAIN}")
-    return tensors, origin
+    return tensors, provenance
+
+
+def cached(path: Path, provenance: dict[str, Any],
+           compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of `compute()`, cached at `path` so that a crash loses nothing.
+
+    An intact file of the same `provenance` is loaded instead; any other is replaced.
+    """
+    try:
+        return load_tensors(path, expected=provenance)[0]
+    except (MissingFile, DamagedFile):
+        tensors = compute()
+        save_tensors(path, tensors, provenance)
+        return tensors
 
 
 def _short(value):

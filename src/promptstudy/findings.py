@@ -1,11 +1,14 @@
 """What was found, in sentences that are made from the results and so cannot contradict them."""
 
+import pandas as pd
+
 from .cells import AVERAGE, Cell, base_to_new_cells, datasets_of, few_shot_cells, transfer_cells
+from .params import Params
 from .params.methods import BLOCKS
 from .results import METHODS, TRANSFER
 
 
-def findings(main, params, verdicts):
+def findings(main: pd.DataFrame, params: Params, verdicts: pd.DataFrame) -> list[str]:
     """Return the sentences, as a list.
 
     main: the results of every method's main variant (`results.main_rows`); verdicts: the claims'

@@ -1,6 +1,8 @@
 """What the names of variants mean, and what each ablation changes, in the words of `params`."""
 
 from .params.blocks import Block
+from .params.method import MethodParams
+from .params.methods.aape import OTHERS_AAPE
 from .results import DESCRIPTIONS_ALONE
 
 # The parts of names that are made from a variant's values.
@@ -18,15 +20,16 @@ PARTS = {
     "own template": "the dataset's hand-crafted prompt",
     "7 templates and own": "mean of the features of that many hand-crafted prompts",
     "image feature": "retrieval with CLIP's image feature, unchanged",
-    DESCRIPTIONS_ALONE: "the language model's descriptions as a classifier, without training"}
+    DESCRIPTIONS_ALONE: "the language model's descriptions as a classifier, without training",
+    OTHERS_AAPE: "the main variant, predicting with the AAPE of another image"}
 
 
-def changes(variant, main):
+def changes(variant: Block, main: Block) -> list[str]:
     """Return what distinguishes a variant from the main one: texts such as `k (prompts): 2 → 4`.
 
     Both are blocks of `params` of the same kind; the words are those of their fields.
     """
-    found = []
+    found: list[str] = []
     for name, field in type(main).model_fields.items():
         ours, theirs = getattr(variant, name), getattr(main, name)
         if name == "name" or ours == theirs:
@@ -39,18 +42,19 @@ def changes(variant, main):
     return found
 
 
-def explained(block):
+def explained(block: MethodParams) -> dict[str, str]:
     """Return what each variant of a method's block tests, `{label: text}`, without main ones."""
-    found = {}
+    found: dict[str, str] = {}
     for protocol in ("few_shot", "base_to_new"):
         main = getattr(block, protocol, None)
-        others = []
-        if main is not None and hasattr(block, "ensembles"):
-            others += main.ensembles(block.ensembles)
-        if main is not None and block.ablation_protocol == protocol:
+        if main is None:
+            continue
+        others = list(main.ensembles(block.ensembles)) if hasattr(block, "ensembles") else []
+        if block.ablation_protocol == protocol:
             others += block.ablation_variants
         found |= {other.label: "; ".join(changes(other, main)) for other in others}
-    return found
+    return found | {label: PARTS[label] for label in getattr(block, "base_to_new_labels", [])
+                    if label in PARTS and label not in found and label != block.base_to_new.label}
 
 
 def _word(value):

@@ -14,6 +14,7 @@ from .cells import (
 from .differences import base_to_new_differences, few_shot_differences
 from .findings import findings
 from .glossary import PARTS, explained
+from .params import Params
 from .params.methods import BLOCKS
 from .plots import accuracy
 from .plots.style import Shown
@@ -35,7 +36,8 @@ CITATION = """@software{{promptstudy,
 }}"""
 
 
-def index_page(results, params, verdicts, rule, papers, pages, provenance, digest):
+def index_page(results: pd.DataFrame, params: Params, verdicts: pd.DataFrame, rule: str,
+               papers: dict[str, str], pages: list[dict], provenance: str, digest: str) -> str:
     """Return the page as HTML.
 
     verdicts: the claims' table, decided by what `rule` says; papers: headline and overview of the
@@ -85,7 +87,7 @@ def _leaderboard(main, params):
     """What each method reaches in every protocol, on average over datasets."""
     columns = {}
     few_shot = few_shot_cells(main, datasets_of(main, "few_shot")[0]).droplevel("variant")
-    most = max(few_shot)
+    most = few_shot.columns.max()
     columns[shots_label(most)] = few_shot[most].combine_first(few_shot[0])
     halves = base_to_new_cells(main, datasets_of(main, "base_to_new")[0]).droplevel("variant")
     columns |= {"new": halves["new"], "H": halves["H"]}
@@ -102,7 +104,7 @@ def _leaderboard(main, params):
 
 def _panels(main, protocol, cells_of, figure_of, names, what):
     """A figure and a table for every dataset and their mean."""
-    shown = []
+    shown: list[dict] = []
     for dataset in datasets_of(main, protocol):
         title = dataset_title(dataset)
         cells = cells_of(main, dataset).rename(columns=names)
@@ -138,7 +140,9 @@ def _ablations(results, params):
         for protocol, title, of in (("few_shot", "few-shot", few_shot_differences),
                                     ("base_to_new", "base to new", base_to_new_differences)):
             main = getattr(block, protocol, None)
-            found = of(results, method, main.label) if main is not None else pd.DataFrame()
+            if main is None:
+                continue
+            found = of(results, method, main.label)
             found = found[found["variant"].isin(meaning)] if len(found) else found
             if found.empty:
                 continue

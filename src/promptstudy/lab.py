@@ -6,6 +6,9 @@ make its stages look out of date. So JupyterLab stores only code and prose (Jupy
 editors have stored.
 """
 
+from pathlib import Path
+from typing import Any
+
 import nbformat
 from nbstripout import strip_output
 
@@ -16,7 +19,7 @@ LANGUAGE = {"kernelspec": {"display_name": "Python 3", "language": "python", "na
 CELL_KEYS = ("tags",)  # cell metadata that is stored; editors add more, such as times
 
 
-def stripped(notebook):
+def stripped(notebook: Any) -> Any:
     """Return a notebook node as it is stored: without outputs, counts or editor metadata."""
     notebook = strip_output(notebook, keep_output=False, keep_count=False, keep_id=True)
     notebook.metadata = nbformat.from_dict(LANGUAGE)
@@ -26,13 +29,13 @@ def stripped(notebook):
     return notebook
 
 
-def before_saving(model, **_):
+def before_saving(model: dict[str, Any], **_: Any) -> None:
     """Strip the notebook that JupyterLab is about to store (a `pre_save_hook`)."""
     if model["type"] == "notebook" and model["content"]["nbformat"] == 4:
         model["content"] = stripped(nbformat.from_dict(model["content"]))
 
 
-def strip_outputs(folder):
+def strip_outputs(folder: Path) -> list[Path]:
     """Strip the notebooks in a folder; return the paths of those that changed."""
     changed = []
     for path in sorted(folder.glob("*.ipynb")):

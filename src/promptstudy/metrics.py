@@ -1,23 +1,26 @@
 """Metrics: accuracy, how typical an image is, and retrieval recall."""
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
+
+from .datasets.packs import PackSplit
 
 RANKS = (1, 5, 10)
 CHUNK = 256  # queries ranked at once
 
 
-def top1(predicted, labels):
+def top1(predicted: Tensor, labels: Tensor) -> Tensor:
     """Return the share of correct predictions in percent, over images, not over classes."""
     return 100 * (predicted == labels).double().mean(dim=-1)
 
 
-def top1_each(shares, labels):
+def top1_each(shares: Tensor, labels: Tensor) -> Tensor:
     """Return 100 for every image [N] whose highest share [N, C] is the true class's, else 0."""
     return 100.0 * (shares.argmax(dim=-1) == labels)
 
 
-def typicality(features, labels, train):
+def typicality(features: Tensor, labels: Tensor, train: PackSplit) -> Tensor:
     """Return the cosine [N] of each image to the mean of its class's training images.
 
     features [N, d] and labels [N] are the images'; `train` is the pack's training split.
@@ -27,12 +30,13 @@ def typicality(features, labels, train):
     return (F.normalize(features, dim=-1) * means[labels]).sum(dim=-1)
 
 
-def quarters(values):
+def quarters(values: Tensor) -> Tensor:
     """Return the quarter [N] of each value by its rank: 1 for the lowest, 4 for the highest."""
     return 1 + values.argsort(stable=True).argsort() * 4 // len(values)
 
 
-def recalls(images, texts, image_labels, text_labels):
+def recalls(images: Tensor, texts: Tensor, image_labels: Tensor,
+            text_labels: Tensor) -> dict[str, tuple[int, dict[int, Tensor]]]:
     """Return `{direction: (queries, {k: recall@k [R] in percent})}` for both directions.
 
     images: normalised features [R, N, d] of R runs; texts: [M, d]; an image and a text match if
@@ -49,12 +53,13 @@ def recalls(images, texts, image_labels, text_labels):
         if not asked.any():
             raise ValueError("no image and no text have the same label")
         ranks = best_ranks(queries[:, asked], answers, own[asked], others)
-        found[direction] = asked.sum().item(), {
+        found[direction] = int(asked.sum()), {
             k: 100 * (ranks <= k).double().mean(dim=-1) for k in RANKS}
     return found
 
 
-def best_ranks(queries, answers, query_labels, answer_labels):
+def best_ranks(queries: Tensor, answers: Tensor, query_labels: Tensor,
+               answer_labels: Tensor) -> Tensor:
     """Return the rank [R, N], from 1, of the best matching answer to each query.
 
     The answers [R, M, d] are ranked by inner product with the queries [R, N, d]; wrong answers that

@@ -7,6 +7,8 @@ import re
 import string
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import yaml
 
@@ -15,7 +17,7 @@ LONGEST = 100  # most systems limit file names to 255 bytes
 MISSING = {"na", "nan", "none", "null"}  # tables of results read these as a missing value
 
 
-def key_faults(blocks):
+def key_faults(blocks: Mapping[str, Iterable[str]]) -> list[str]:
     """Return what is wrong with the names of datasets, a list of sentences.
 
     blocks: `{"datasets": names, "captioned": names, ...}`.
@@ -33,7 +35,7 @@ def key_faults(blocks):
     return faults
 
 
-def number_as_key(block, key):
+def number_as_key(block: str, key: Any) -> str:
     """Say what is wrong with a key of a `block` that YAML does not read as text."""
     if isinstance(key, bool) or key is None:
         return (f"{block}: YAML reads one of the names as {key} and not as text, as it does with "
@@ -42,14 +44,14 @@ def number_as_key(block, key):
             f"{suggested(f'd{key}')!r} (quotes are not enough)")
 
 
-def suggested(name):
+def suggested(name: str) -> str:
     """Return an allowed name that resembles `name`."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:LONGEST]
     return plain if plain and not _is_no_text(plain) else f"d{plain}"
 
 
-def template_fault(template):
+def template_fault(template: str) -> str | None:
     """Return a sentence on why a template cannot be filled with a class name, or None."""
     found = f"needs {{}} once (found {template!r})"
     try:

@@ -1,6 +1,8 @@
 """An executed notebook as a page of the report."""
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from bs4 import BeautifulSoup
 from latex2mathml.converter import convert as to_mathml
@@ -17,7 +19,8 @@ NO_ALT = "No description has been provided for this image"  # nbconvert's
 COMMAND = re.compile(r"\\([A-Za-z]+)")  # of LaTeX, where the converter did not know it
 
 
-def notebook_html(notebook, name, note="", siblings=(), provenance=""):
+def notebook_html(notebook: Any, name: str, note: str = "",
+                  siblings: Sequence[tuple[str, str]] = (), provenance: str = "") -> str:
     """Return an executed notebook as a self-contained page, the same for the same results.
 
     name: of the page, without a suffix; siblings: `(label, name)` of all pages of the same

@@ -7,8 +7,10 @@ the kernel is this interpreter, and errors that the user can fix are told apart 
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import papermill
@@ -20,7 +22,9 @@ from .files import PART, write_text, written_whole
 from .notebook_page import notebook_html
 
 
-def run_notebook(path, parameters, executed, page, note="", siblings=(), provenance=""):
+def run_notebook(path: str | Path, parameters: dict[str, Any], executed: Path, page: Path,
+                 note: str = "", siblings: Sequence[tuple[str, str]] = (),
+                 provenance: str = "") -> None:
     """Execute the notebook at `path` and render it.
 
     `parameters` are inserted after its `parameters` cell; `executed` is the path of the executed

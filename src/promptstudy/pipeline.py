@@ -1,17 +1,21 @@
 """The stages of dvc.yaml: which methods have one, and what code each stage depends on."""
 
 import shlex
-
-import yaml
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 from . import code
+from .dvcyaml import read_stages
 from .errors import ParamsError
+from .params import Params
 from .params.methods import BLOCKS
 
-READ_ALL = ("evaluate", "figures", "report")  # stages that read the blocks of all methods
+# stages that read the blocks of all methods
+READ_ALL = ("evaluate", "figures", "metrics", "report")
 
 
-def training(method):
+def training(method: str) -> dict[str, Any]:
     """Return the stage that trains a method, as in dvc.yaml, without the code it depends on.
 
     A method that reads more, such as descriptions, needs them added to `deps` and `params` by hand.
@@ -24,7 +28,7 @@ def training(method):
         "outs": [f"artefacts/{method}/${{key}}.safetensors"]}}
 
 
-def with_methods(definition, methods):
+def with_methods(definition: Any, methods: Iterable[str]) -> Any:
     """Give a parsed dvc.yaml the stages of exactly these methods; return it.
 
     A method without a stage gets one (`training`). The stages and pages of other methods are
@@ -55,12 +59,12 @@ def _fit(entries, form, methods, all_of_them):
             entries.insert(0, entry)
 
 
-def check_stages(params):
+def check_stages(params: Params) -> None:
     """Raise `ParamsError` if dvc.yaml trains other methods than params.yaml has blocks for."""
-    path = params.root / "dvc.yaml"
-    if not path.is_file():  # a suite that DVC does not run
+    try:
+        stages, methods = read_stages(params.root), params.methods
+    except FileNotFoundError:  # a suite that DVC does not run
         return
-    stages, methods = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"], params.methods
     faults = [f"  {method}: has a stage but no block" for method in BLOCKS
               if method in stages and method not in methods]
     faults += [f"  {method}: has a block but no stage" for method in methods
@@ -70,7 +74,7 @@ def check_stages(params):
                           + "\n".join(faults))
 
 
-def code_of(stage, root):
+def code_of(stage: dict[str, Any], root: Path) -> list[str]:
     """Return the paths, relative to the project at `root`, of the code that a stage depends on.
 
     stage: its `cmd` and `params` as in dvc.yaml. A stage that reads a method's block of params.yaml
@@ -106,7 +110,7 @@ def _folders(folder, files):
                    for path in _folders(inner, files)]
 
 
-def with_dependencies(definition, root):
+def with_dependencies(definition: Any, root: Path) -> Any:
     """Replace the code in the `deps` of every stage of a parsed dvc.yaml; return it.
 
     Files below `src` are code; everything else is left alone, and so are frozen stages.

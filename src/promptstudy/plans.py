@@ -1,12 +1,14 @@
 """Which settings a suite trains on a dataset, on which images, and with which schedule."""
 
 import torch
+from torch import Tensor
 
+from .datasets.packs import FeaturePack
 from .datasets.subsets import base_and_new
-from .params import Setting
+from .params import Params, Schedule, Setting
 
 
-def plan(params, method, dataset):
+def plan(params: Params, method: str, dataset: str) -> list[Setting]:
     """Return every `Setting` of a method that the suite trains on a dataset, each once."""
     settings = _tested_there(params, method, dataset)
     if dataset == params.transfer.source:
@@ -14,7 +16,7 @@ def plan(params, method, dataset):
     return list({setting.key: setting for setting in settings}.values())
 
 
-def transferred(params, method):
+def transferred(params: Params, method: str) -> Setting:
     """Return the `Setting` of a method that is trained on the source to be tested elsewhere.
 
     If the suite trains the same variant few-shot with the same schedule, it is that setting.
@@ -43,7 +45,7 @@ def _tested_there(params, method, dataset):
     return settings
 
 
-def schedule_of(params, method, dataset, setting):
+def schedule_of(params: Params, method: str, dataset: str, setting: Setting) -> Schedule:
     """Return the `Schedule` that a method is trained with on a dataset in a `Setting`."""
     schedule, changes = getattr(params, method).schedule, {}
     if dataset in schedule.epochs_on:
@@ -53,7 +55,7 @@ def schedule_of(params, method, dataset, setting):
     return schedule.model_copy(update=changes)
 
 
-def training_draws(params, pack, setting):
+def training_draws(params: Params, pack: FeaturePack, setting: Setting) -> tuple[Tensor, list[str]]:
     """Return `(indices [R, N] of each seed's training images, class names)` of a setting.
 
     Base-to-new draws over all classes and then keeps the base ones, so that its images are those
@@ -68,7 +70,7 @@ def training_draws(params, pack, setting):
     return draws, names
 
 
-def count_epochs(schedule, shots, n_images):
+def count_epochs(schedule: Schedule, shots: int, n_images: int) -> int:
     """Return the number of epochs of a setting: that of its shots, limited by `max_steps`.
 
     Warm-up teaches nothing, so at least one epoch follows it, however many steps that is.
@@ -81,6 +83,6 @@ def count_epochs(schedule, shots, n_images):
     return epochs
 
 
-def count_steps(schedule, shots, n_images):
+def count_steps(schedule: Schedule, shots: int, n_images: int) -> int:
     """Return the number of optimisation steps of a setting."""
     return count_epochs(schedule, shots, n_images) * max(1, n_images // schedule.batch_size)

@@ -2,11 +2,12 @@
 
 import functools
 import re
+from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
 
-def render(template, **values):
+def render(template: str, **values: Any) -> str:
     """Return a page made from one of the package's HTML templates.
 
     Values are text and their special characters are escaped, as names come from other people's
@@ -15,7 +16,7 @@ def render(template, **values):
     return _environment().get_template(template).render(values)
 
 
-def slug(text):
+def slug(text: object) -> str:
     """Return a text as the `id` of an element: letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", str(text).lower()).strip("-") or "x"
 

@@ -9,14 +9,16 @@ from contextlib import chdir, suppress
 from pathlib import Path
 
 import psutil
+from pandas import DataFrame
 
 from .errors import UserError
 from .files import PART
 from .lifetime import RAN
+from .params import Params
 from .results import METHODS, average_over_datasets, main_rows, over_seeds, read_results
 
 
-def sweep(root):
+def sweep(root: Path) -> list[str]:
     """Remove what killed runs left behind; return the removed paths, relative to `root`.
 
     These are half-written files and temporary kernel folders of processes that have ended and, if
@@ -75,7 +77,7 @@ def _dvc_runs(root):
     return False
 
 
-def reasons(root):
+def reasons(root: Path) -> dict[str, list[str]]:
     """Return why each stage is out of date, `{stage: [what has changed, ...]}`, as DVC sees it.
 
     Stages that depend on such a stage follow, `{stage: ["STAGE runs again"]}`, in DVC's order.
@@ -124,7 +126,7 @@ def _described(changes):
     return lines
 
 
-def run(root, arguments):
+def run(root: Path, arguments: list[str]) -> None:
     """Run `dvc repro` in `root` with further arguments; raise `UserError` if a stage fails.
 
     An interruption of this process ends DVC and its stages.
@@ -146,14 +148,14 @@ def run(root, arguments):
                         "cause and run `make repro` again")
 
 
-def ran(root):
+def ran(root: Path) -> dict[str, float]:
     """Return the stages that have ended since the record was removed, {name: seconds}."""
     path = root / RAN
     lines = path.read_text().splitlines() if path.is_file() else []
     return {entry["stage"]: entry["seconds"] for entry in map(json.loads, lines)}
 
 
-def summary(why, stages, params):
+def summary(why: dict[str, list[str]], stages: dict[str, float], params: Params) -> str:
     """Return the closing message: which stages ran and why, the report, the main numbers."""
     lines = []
     for stage, seconds in stages.items():
@@ -168,7 +170,7 @@ def summary(why, stages, params):
     return "\n".join(lines)
 
 
-def headline(results, params):
+def headline(results: DataFrame, params: Params) -> str:
     """Return one line with the mean test accuracy of zero-shot CLIP and of two methods."""
     few_shot = main_rows(results, params).query("protocol == 'few_shot'")
     means = over_seeds(average_over_datasets(few_shot))

@@ -4,11 +4,18 @@ Test labels are read only here and in `evaluation`.
 """
 
 import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
+from torch import Tensor
 from torch.nn import functional as F
 
-from .clip.descriptions import ensemble_templates
+from .clip.backbone import Backbone
+from .clip.text import TextEncoder
+from .clip.text_features import ensemble_templates
+from .datasets.packs import FeaturePack
 from .metrics import quarters, top1, typicality
+from .params import Params
 from .task import Task
 
 
@@ -18,14 +25,15 @@ class Scores(Task):
     `rows` collects one dict per run and subset with the columns of `results.COLUMNS`.
     """
 
-    def __init__(self, params, pack, backbone, encoder, source=None):
+    def __init__(self, params: Params, pack: FeaturePack, backbone: Backbone, encoder: TextEncoder,
+                 source: Self | None = None) -> None:
         super().__init__(params, pack, backbone, encoder, source)
         self.features = F.normalize(pack.test.features, dim=-1)
         self.labels = pack.test.labels
         self.halves = {"base": self.labels < self.n_base, "new": self.labels >= self.n_base}
-        self.rows = []
+        self.rows: list[dict[str, Any]] = []
 
-    def images_of(self, subset):
+    def images_of(self, subset: str) -> tuple[Tensor, Tensor]:
         """Return normalised features and labels of a subset; labels are relative to the subset."""
         if subset == "all":
             return self.features, self.labels
@@ -33,62 +41,68 @@ class Scores(Task):
         first = self.n_base if subset == "new" else 0
         return self.features[mask], self.labels[mask] - first
 
-    def local_of(self, subset):
+    def local_of(self, subset: str) -> Tensor:
         """Return the normalised local features [n, L, d] of a subset's images."""
         return self.local if subset == "all" else self.local[self.halves[subset]]
 
     @functools.cached_property
-    def local(self):
+    def local(self) -> Tensor:
         """The normalised local features of all test images."""
         return F.normalize(self.pack.test.local, dim=-1)
 
-    def add(self, protocol, method, variant, shots, seed, subset, predicted):
+    def add(self, protocol: str, method: str, variant: str, shots: int, seed: int, subset: str,
+            predicted: Tensor) -> None:
         """Add a row: top-1 accuracy of the predictions for a subset's images."""
         labels = self.images_of(subset)[1]
         self.add_value(protocol, method, variant, shots, seed, subset, "top1",
                        top1(predicted, labels).item(), len(labels))
 
-    def add_elsewhere(self, protocol, method, variant, shots, seed, target, predicted, parts):
+    def add_elsewhere(self, protocol: str, method: str, variant: str, shots: int, seed: int,
+                      target: "Scores", predicted: Tensor, parts: dict[str, Any]) -> None:
         """Add a row for each of `parts` {subset: indices} of the images of another Evaluation."""
         for subset, images in parts.items():
             labels = target.labels[images]
             self.add_value(protocol, method, variant, shots, seed, subset, "top1",
                            top1(predicted[images], labels).item(), len(labels))
 
-    def add_value(self, protocol, method, variant, shots, seed, subset, metric, value, n_test):
+    def add_value(self, protocol: str, method: str, variant: str, shots: int, seed: int,
+                  subset: str, metric: str, value: float, n_test: int) -> None:
         """Add a row: any value in percent, over `n_test` images or texts."""
         self.rows.append({
             "suite": self.params.suite, "dataset": self.name, "backbone": self.backbone.name,
             "protocol": protocol, "method": method, "variant": variant, "shots": shots,
             "seed": seed, "subset": subset, "metric": metric, "value": value, "n_test": n_test})
 
-    def add_quarters(self, method, variant, shots, seed, predicted):
+    def add_quarters(self, method: str, variant: str, shots: int, seed: int,
+                     predicted: Tensor) -> None:
         """Add a row for each quarter of the test images by typicality: 1 is the least typical."""
         for quarter in range(1, 5):
             images = self.quarter == quarter
             if images.any():
                 self.add_value("typicality", method, variant, shots, seed, f"quarter {quarter}",
                                "top1", top1(predicted[images], self.labels[images]).item(),
-                               images.sum().item())
+                               int(images.sum()))
 
     @functools.cached_property
-    def quarter(self):
+    def quarter(self) -> Tensor:
         """The quarter of every test image by its typicality."""
         return quarters(typicality(self.features, self.labels, self.pack.train))
 
-    def hand_crafted(self, methods=("zero_shot", "ensemble")):
+    def hand_crafted(self, methods: Sequence[str] = ("zero_shot", "ensemble")) -> None:
         """Evaluate zero-shot CLIP and the prompt ensemble, or one of them, in both protocols.
 
         The prompt ensemble is CoOp's seven templates and the dataset's own one.
         """
         for protocol, subset in (("few_shot", "all"), ("base_to_new", "base"),
                                  ("base_to_new", "new")):
-            for method, variant, predicted in self.by_hand(subset, methods):
+            for method, variant, predicted in self.hand_crafted_predictions(subset, methods):
                 self.add(protocol, method, variant, 0, 0, subset, predicted)
                 if (method, subset) == ("zero_shot", "all"):
                     self.add_quarters(method, variant, 0, 0, predicted)
 
-    def by_hand(self, subset="all", methods=("zero_shot", "ensemble")):
+    def hand_crafted_predictions(self, subset: str = "all",
+                                 methods: Sequence[str] = ("zero_shot", "ensemble"),
+                                 ) -> Iterator[tuple[str, str, Tensor]]:
         """Yield method, variant and the predicted classes [n] of each hand-crafted classifier."""
         own = self.template
         kinds = {"zero_shot": ("own template", [own]),

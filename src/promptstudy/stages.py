@@ -3,10 +3,11 @@
 from ruamel.yaml import YAML
 
 from .files import written_whole
+from .params import Params
 from .pipeline import with_dependencies, with_methods
 
 
-def rewrite(params):
+def rewrite(params: Params) -> None:
     """Write the stages of the suite's methods, and the code each depends on, into its dvc.yaml.
 
     Comments stay, and so does everything that is not about methods or src/.

@@ -8,6 +8,7 @@ computed there leaves the first folder's params, artefacts and results alone.
 import json
 import re
 import subprocess
+from pathlib import Path
 
 from .errors import ParamsError, UserError
 from .files import write_text
@@ -16,7 +17,7 @@ from .stages import rewrite
 from .textfiles import read_text
 
 
-def make_suite(root, name, folder, data_root=None):
+def make_suite(root: Path, name: str, folder: Path, data_root: Path | None = None) -> None:
     """Clone the project at `root` to `folder`, on a branch `name`, to run `params-<name>.yaml`.
 
     data_root: replaces the one in that file. The results of the other suite are removed from the

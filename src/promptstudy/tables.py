@@ -1,11 +1,13 @@
 """The one way in which tables are shown, in pages and in notebooks."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
+from matplotlib.transforms import Affine2D
 
 from .cells import APART, Cell
 from .differences import CONFIDENCE, Interval
@@ -33,7 +35,8 @@ class Table:
     marks mean is added to the caption.
     """
 
-    def __init__(self, frame, caption, name, best=(), units=None):
+    def __init__(self, frame: pd.DataFrame, caption: str, name: str, best: Iterable[str] = (),
+                 units: dict[str, str] | None = None):
         """
         frame: columns in their order, without an index; caption: what is shown, where and how it
         was measured; name: of the element and of the CSV file; best: columns whose largest mean
@@ -44,9 +47,9 @@ class Table:
         self.caption = " ".join([caption, *self._legend()])
 
     @property
-    def html(self):
+    def html(self) -> Markup:
         """The table as HTML."""
-        heads = [{"text": column, "unit": self.units.get(column), "number": self._number(column)}
+        heads = [{"text": column, "unit": self.units.get(str(column)), "number": self._number(column)}
                  for column in self.frame]
         rows = [[self._shown(column, value) for column, value in zip(self.frame, row, strict=True)]
                 for row in self.frame.itertuples(index=False)]
@@ -116,10 +119,10 @@ class Table:
                    f"{CONFIDENCE:.0%} confidence interval (Student's t).")
 
 
-def mark(method):
+def mark(method: str) -> Markup:
     """Return a method's marker in its colour as a small inline SVG, for tables and legends."""
     style = MarkerStyle(MARKERS[method])
-    path = style.get_path().transformed(style.get_transform().scale(10, -10))
+    path = style.get_path().transformed(style.get_transform() + Affine2D().scale(10, -10))
     shape = "".join(CURVES[code] + " ".join(f"{place:.0f}" for place in places)
                     for places, code in path.iter_segments())
     return Markup(f'<svg class="mark" viewBox="-8 -8 16 16" aria-hidden="true"><path d="{shape}" '

@@ -8,31 +8,29 @@ so each run is what it would be on its own.
 import math
 import shutil
 import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import NamedTuple
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from .code import training_sha256
+from .datasets.packs import PackSplit
 from .errors import DamagedFile, DivergedError, MissingFile
-from .files import json_sha256, load_tensors, save_tensors
+from .files import cached, json_sha256, load_tensors, save_tensors
 from .methods import table
+from .methods.losses import Batch
+from .params import Schedule, Setting
 from .plans import count_epochs, count_steps, plan, schedule_of, training_draws
+from .task import Task
 
 AT_ONCE = 4  # the most settings that train side by side on a CPU: each needs its own memory
 
 
-class Batch(NamedTuple):
-    """The input of a method's loss: one batch of images for each of R runs."""
-
-    index: torch.Tensor  # [R, B] index of each image in the training images
-    features: torch.Tensor  # [R, B, d] normalised global features
-    labels: torch.Tensor  # [R, B]
-
-
-def learning_rate(schedule, epoch, n_epochs):
+def learning_rate(schedule: Schedule, epoch: int, n_epochs: int) -> float:
     """Return the learning rate of an epoch, counted from 0, as CoOp's code sets it.
 
     A constant warm-up, then lr/2 (1 + cos(pi (e - W) / E)): the cosine ends W epochs early.
@@ -43,7 +41,7 @@ def learning_rate(schedule, epoch, n_epochs):
     return schedule.lr / 2 * (1 + math.cos(math.pi * progress))
 
 
-def epoch_batches(n_images, batch_size, generator):
+def epoch_batches(n_images: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Return an epoch's batches as index tensors, shuffled by `generator`.
 
     A last short batch is dropped unless it is the only one, as in CoOp's loader.
@@ -57,7 +55,9 @@ class Stopped(Exception):
     """The training was told to stop."""
 
 
-def train(method, images, draws, schedule, shots, seeds, progress=None, stop=None):
+def train(method: Any, images: PackSplit, draws: Tensor, schedule: Schedule, shots: int,
+          seeds: Sequence[int], progress: tqdm | None = None,
+          stop: threading.Event | None = None) -> Tensor:
     """Train `method` in place and return its losses [steps, R].
 
     images: the pack's training images; draws: their indices [R, N], one row per run; `seeds` [R]
@@ -70,7 +70,8 @@ def train(method, images, draws, schedule, shots, seeds, progress=None, stop=Non
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     optimizer = torch.optim.SGD(method.parameters(), lr=schedule.lr, momentum=schedule.momentum,
                                 weight_decay=schedule.weight_decay)
-    n_epochs, losses = count_epochs(schedule, shots, draws.shape[1]), []
+    n_epochs = count_epochs(schedule, shots, draws.shape[1])
+    losses: list[Tensor] = []
     for epoch in range(n_epochs):
         optimizer.param_groups[0]["lr"] = learning_rate(schedule, epoch, n_epochs)
         orders = zip(*(epoch_batches(draws.shape[1], schedule.batch_size, generator)
@@ -103,16 +104,16 @@ def _check_finite(loss, seeds, step):
                                 "lower the learning rate in params.yaml")
 
 
-def train_plan(task, method):
+def train_plan(task: Task, method: str) -> dict[str, Tensor]:
     """Return what a method learned in every setting of its `plan`; train what is not trained yet.
 
     Returns the learned parameters `SETTING/PARAMETER` [R, ...] and `SETTING/losses` [steps, R].
-    They are stored as the method's artefact with their `origin`; an artefact of the same origin is
-    loaded instead. Each setting is saved as soon as it is trained: after a crash or an
-    interruption the next call continues with the others. An interruption (Ctrl-C, Jupyter's stop
-    button, SIGTERM) takes effect within one step.
+    They are stored as the method's artefact with their `provenance`; an artefact of the same
+    provenance is loaded instead. Each setting is saved as soon as it is trained: after a crash or
+    an interruption the next call continues with the others. An interruption (Ctrl-C, Jupyter's
+    stop button, SIGTERM) takes effect within one step.
     """
-    params, dataset, record = task.params, task.name, origin(task, method)
+    params, dataset, record = task.params, task.name, provenance(task, method)
     artefact = params.artefact(method, dataset)
     try:
         tensors = load_tensors(artefact, record)[0]
@@ -144,8 +145,8 @@ def train_plan(task, method):
             learned = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
             return {**learned, "losses": losses}
 
-        kept_at = folder / f"{setting.key.replace('/', '_')}.safetensors"
-        learned = kept(kept_at, {**record, "setting": setting.key}, compute)
+        path = folder / f"{setting.key.replace('/', '_')}.safetensors"
+        learned = cached(path, {**record, "setting": setting.key}, compute)
         progress.update(steps[number] * before)
         return learned
 
@@ -167,13 +168,13 @@ def _computed_by(device):
     return {"torch": torch.__version__, "device": device.type, "threads": torch.get_num_threads()}
 
 
-def origin(task, method):
+def provenance(task: Task, method: str) -> dict[str, Any]:
     """Return the provenance record of a method's learned tensors on a dataset."""
     params, pack, backbone = task.params, task.pack, task.backbone
     record = {"method": method, "code": training_sha256(method), "seeds": params.seeds,
               "shots": params.shots, "settings": getattr(params, method).model_dump(mode="json"),
               "class_names": pack.class_names,
-              **{key: pack.origin[key] for key in ("images", "views", "local_grid")},
+              **{key: pack.provenance[key] for key in ("images", "views", "local_grid")},
               "image_fingerprint": backbone.image_fingerprint,
               "text_fingerprint": backbone.text_fingerprint}
     if task.name == params.transfer.source:
@@ -182,7 +183,8 @@ def origin(task, method):
     return record if texts is None else {**record, "texts": json_sha256(texts)}
 
 
-def side_by_side(function, items, device, stop=None):
+def side_by_side(function: Callable[[Any], Any], items: Sequence[Any], device: torch.device,
+                 stop: threading.Event | None = None) -> list[Any]:
     """Return `[function(item), ...]`; on a CPU several run at once, in threads that share cores.
 
     Small operations do not keep several cores busy, so each item gets a share of the cores; a GPU
@@ -194,8 +196,9 @@ def side_by_side(function, items, device, stop=None):
     pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads,
                               initargs=(cores // at_once,))
     try:
-        futures = pending = [pool.submit(function, item) for item in items]
-        while pending and not any(future.exception() for future in set(futures) - set(pending)):
+        futures = [pool.submit(function, item) for item in items]
+        pending = set(futures)
+        while pending and not any(future.exception() for future in set(futures) - pending):
             # wakes up regularly, as an interruption may reach another thread of the process
             _, pending = wait(pending, timeout=0.5, return_when="FIRST_EXCEPTION")
     except BaseException:  # raised in this thread, while it waits: an interruption
@@ -208,23 +211,8 @@ def side_by_side(function, items, device, stop=None):
     return [future.result() for future in futures]
 
 
-def learned_by(tensors, setting):
+def learned_by(tensors: dict[str, Tensor], setting: Setting) -> dict[str, Tensor]:
     """Return `{parameter: [R, ...]}` of one setting from what `train_plan` returned or saved."""
     prefix = f"{setting.key}/"
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()
             if name.startswith(prefix)}
-
-
-def kept(path, origin, compute):
-    """Return the tensors of `compute()`, cached at `path` so that a crash loses nothing.
-
-    An intact file of the same `origin` is loaded instead; any other is replaced.
-    """
-    if path.exists():
-        try:
-            return load_tensors(path, expected=origin)[0]
-        except DamagedFile:
-            path.unlink()
-    tensors = compute()
-    save_tensors(path, tensors, origin)
-    return tensors

@@ -5,6 +5,7 @@ names, or on shifted images of the same classes. Rows have the source as `datase
 images as `subset`, including the source's own.
 """
 
+from .datasets.packs import FeaturePack
 from .datasets.splits import shift_of
 from .evaluation import PROBE, Evaluation
 from .methods import linear_probe, table
@@ -12,7 +13,7 @@ from .params import ORIGINAL, Setting
 from .plans import transferred
 
 
-def cross_dataset(source, targets):
+def cross_dataset(source: Evaluation, targets: dict[str, Evaluation]) -> None:
     """Add the rows of `cross_dataset` to those of the `Evaluation` of the source.
 
     targets: {name: Evaluation} of all datasets, each of which has its own hand-crafted prompt.
@@ -24,7 +25,7 @@ def cross_dataset(source, targets):
             _learned(source, "cross_dataset", method, setting, target, {name: slice(None)})
 
 
-def domain(source, packs):
+def domain(source: Evaluation, packs: dict[str, FeaturePack]) -> None:
     """Add the rows of `domain` to those of the `Evaluation` of the source.
 
     packs: {name: FeaturePack} of the shifted versions; if one lacks some of the source's classes,
@@ -59,7 +60,7 @@ def _originals(source, packs):
 
 
 def _hand_crafted(source, protocol, target, parts):
-    for method, variant, predicted in target.by_hand():
+    for method, variant, predicted in target.hand_crafted_predictions():
         source.add_elsewhere(protocol, method, variant, 0, 0, target, predicted, parts)
 
 

@@ -6,13 +6,14 @@ import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-
-import open_clip
-import torch
+from typing import Any
 
 from ..errors import BackboneError, DamagedFile, MissingFile
 from ..files import file_sha256, tensors_sha256, write_text
-from .catalogue import LOCAL, check_name, other_activation, wrong_activation
+from .catalogue import LOCAL, check_name, how_to_get, other_activation, wrong_activation
+from .openclip import open_clip, prepare_for
+
+NOT_DOWNLOADED = "Failed to download"  # begins open_clip's message
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,13 @@ class Backbone:
     """A frozen CLIP in fp32: both towers, the test transform, the tokenizer and the logit scale."""
 
     name: str
-    model: torch.nn.Module
+    model: Any  # open_clip's
     preprocess: object  # PIL image -> tensor [3, H, W]
     tokenizer: object
     logit_scale: float  # exp(logit_scale), the inverse temperature 1/tau
 
     @functools.cached_property
-    def image_fingerprint(self):
+    def image_fingerprint(self) -> str:
         """SHA-256 over the image tower's weights and the test transform: what features depend on.
 
         The text tower is left out on purpose: stored image features stay valid when it changes.
@@ -37,26 +38,27 @@ class Backbone:
         return digest.hexdigest()
 
     @functools.cached_property
-    def text_fingerprint(self):
+    def text_fingerprint(self) -> str:
         """SHA-256 over the text tower's weights: what learned context vectors depend on."""
         state = self.model.state_dict()
         return tensors_sha256({k: v for k, v in state.items() if not k.startswith("visual.")})
 
-    def save_record(self, path):
+    def save_record(self, path: Path) -> None:
         """Write name and fingerprints as JSON: a file that changes when either tower does."""
         record = {"name": self.name, "image_fingerprint": self.image_fingerprint,
                   "text_fingerprint": self.text_fingerprint}
         write_text(path, json.dumps(record, indent=1) + "\n")
 
 
-def load_backbone(name, pretrained=None, root=".", device="cpu"):
+def load_backbone(name: str, pretrained: str | None = None, root: str | Path = ".",
+                  device: str = "cpu") -> Backbone:
     """Return the `Backbone` called `name`, frozen and in evaluation mode, on `device`.
 
     `name` is an open_clip architecture (then `pretrained` is a tag, a file or None for random
     weights) or `local-dir:FOLDER`, with FOLDER relative to `root`, for a folder that holds
     `open_clip_config.json`, weights and `build.json`, where the weights' SHA-256 is recorded.
     Raises `FileNotFoundError`, `DamagedFile` or `ValueError` (unknown architecture or tag;
-    QuickGELU mismatch) with what to do.
+    QuickGELU mismatch; weights that cannot be downloaded) with what to do.
     """
     if name.startswith(LOCAL):
         folder = Path(root) / name.removeprefix(LOCAL)
@@ -65,6 +67,7 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
     else:
         check_name(name, pretrained)
         source, label = name, name if pretrained is None else f"{name}/{pretrained}"
+    prepare_for(name, Path(root))
     with warnings.catch_warnings():
         # open_clip only warns here, but the wrong activation costs several points of accuracy.
         warnings.filterwarnings("error", message="QuickGELU mismatch")
@@ -74,6 +77,12 @@ def load_backbone(name, pretrained=None, root=".", device="cpu"):
         except UserWarning:
             other = other_activation(name, pretrained)
             raise BackboneError(wrong_activation(name, pretrained, other)) from None
+        except RuntimeError as error:
+            if not str(error).startswith(NOT_DOWNLOADED):
+                raise
+            raise BackboneError(
+                f"the weights {pretrained!r} of {name!r} are not on this machine and cannot be "
+                f"downloaded; {how_to_get(name, pretrained)}") from error
     model.eval().requires_grad_(False)
     tokenizer = open_clip.get_tokenizer(source)
     return Backbone(label, model, preprocess, tokenizer, model.logit_scale.exp().item())

@@ -1,23 +1,28 @@
 """open_clip's models and weights by name, from its files, as importing it takes five seconds."""
 
 import difflib
-import importlib.util
+import importlib
 import json
 import os
 import re
 import sys
 import types
 from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
 
 from ..errors import BackboneError
+from ..params import Params
+from ..textfiles import package_folder
 
 LOCAL = "local-dir:"
 QUICK = "-quickgelu"
+CLIP_CACHE = "~/.cache/clip"  # where open_clip keeps weights that are not in a repository
 NEAREST = 3  # how many similar names are suggested
 FILES = ("open_clip_config.json", "open_clip_model.safetensors", "build.json")
 
 
-def check_backbone(params):
+def check_backbone(params: Params) -> list[str]:
     """Return notes, a list of sentences, on what the backbone of params.yaml still lacks.
 
     Raises `BackboneError` with the nearest names for a model or weights unknown to open_clip.
@@ -40,7 +45,7 @@ def check_backbone(params):
     return []
 
 
-def check_name(name, tag):
+def check_name(name: str, tag: str | None) -> None:
     """Raise `BackboneError` with the nearest names unless open_clip knows a model and its weights.
 
     A `tag` may also be the path of a file, or None.
@@ -68,17 +73,17 @@ def check_name(name, tag):
                             f"{near[0]!r}, out of {tags}")
 
 
-def model_names():
+def model_names() -> list[str]:
     """Return the names of open_clip's models."""
     if "open_clip" in sys.modules:
         return sys.modules["open_clip"].list_models()
     return sorted(path.stem for path in (_folder() / "model_configs").glob("*.json"))
 
 
-def model_config(name, root):
+def model_config(name: str, root: Path | None) -> dict[str, Any]:
     """Return open_clip's config of a model; {} for a folder without one."""
     if name.startswith(LOCAL):
-        path = root / name.removeprefix(LOCAL) / FILES[0]
+        path = Path(root or ".") / name.removeprefix(LOCAL) / FILES[0]
         return json.loads(path.read_text(encoding="utf-8"))["model_cfg"] if path.is_file() else {}
     if "open_clip" in sys.modules:
         return sys.modules["open_clip"].get_model_config(name) or {}
@@ -86,12 +91,12 @@ def model_config(name, root):
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def tags_of(name):
+def tags_of(name: str) -> list[str]:
     """Return the tags of a model's pretrained weights."""
     return _pretrained().list_pretrained_tags_by_model(name)
 
 
-def other_activation(name, tag):
+def other_activation(name: str, tag: str | None) -> str | None:
     """Return the variant of a model that has the activation its weights `tag` need, or None.
 
     None if the model has it already or there is no such variant.
@@ -104,7 +109,7 @@ def other_activation(name, tag):
     return twin if settings and needed != has and twin in model_names() else None
 
 
-def wrong_activation(name, tag, other):
+def wrong_activation(name: str, tag: str | None, other: str | None) -> str:
     """Return the message for weights that need a different activation from the model's."""
     return (f"the weights {tag!r} were trained with another activation than {name!r} has: use "
             f"{repr(other) if other else 'other weights'}")
@@ -123,7 +128,7 @@ def _plain(name):
 
 
 def _folder():
-    return Path(importlib.util.find_spec("open_clip").origin).parent
+    return package_folder("open_clip")
 
 
 def _pretrained():
@@ -139,12 +144,20 @@ def _pretrained():
         package = types.ModuleType(alias)
         package.__path__ = [str(_folder())]
         sys.modules[alias] = package
-    needless = "safetensors.torch"
-    if needless in sys.modules or f"{alias}.pretrained" in sys.modules:
-        return importlib.import_module(f"{alias}.pretrained")
-    sys.modules[needless] = None  # tells Python that it cannot be imported
+    return imported_without("safetensors.torch", f"{alias}.pretrained")
+
+
+def imported_without(needless: str, module: str) -> ModuleType:
+    """Return an imported module that, if it is imported only now, does not import `needless`.
+
+    Both are dotted names. To the module it is as if `needless` were not installed. Afterwards
+    anything can import that as usual.
+    """
+    if needless in sys.modules or module in sys.modules:
+        return importlib.import_module(module)
+    sys.modules[needless] = cast(ModuleType, None)  # tells Python that it cannot be imported
     try:
-        return importlib.import_module(f"{alias}.pretrained")
+        return importlib.import_module(module)
     finally:
         del sys.modules[needless]
 
@@ -159,13 +172,26 @@ def _is_at_hand(settings):
         files = [file] if file else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
         files += [f"{file[:-4]}.safetensors"] if file.endswith((".bin", ".pth")) else []
         return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
-    return (Path("~/.cache/clip").expanduser() / os.path.basename(settings["url"])).is_file()
+    return (Path(CLIP_CACHE).expanduser() / os.path.basename(settings["url"])).is_file()
 
 
 def _to_be_downloaded(name, tag):
     from huggingface_hub.constants import HF_HUB_OFFLINE
     what = f"the weights {tag!r} of {name!r} are not on this machine"
     if HF_HUB_OFFLINE and _settings(name, tag).get("hf_hub"):
-        return (f"{what}, and HF_HUB_OFFLINE forbids downloading them; unset it, or give a file "
-                "as backbone.pretrained")
-    return f"{what}; the first run downloads them (without network, give a file instead)"
+        return f"{what}, and HF_HUB_OFFLINE forbids downloading them; {how_to_get(name, tag)}"
+    return f"{what}; the first run downloads them. Without network, {how_to_get(name, tag)}"
+
+
+def how_to_get(name, tag):
+    """Return what to put where, a clause, if a model's weights cannot be downloaded here."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+    settings = _settings(name, tag)
+    if settings.get("hf_hub"):
+        repository, file = os.path.split(settings["hf_hub"])
+        file, folder = file or FILES[1], f"models--{repository.replace('/', '--')}"
+        return (f"fetch {file} of the Hugging Face repository {repository} on another machine "
+                f"and copy its cache folder {folder} to {HF_HUB_CACHE}, or give the file's path as "
+                "backbone.pretrained; HF_ENDPOINT names a mirror")
+    return (f"put the file {settings['url']} into {CLIP_CACHE}, or give its path as "
+            "backbone.pretrained")

@@ -1,21 +1,21 @@
 """Global and local image features of a frozen CLIP, for every stock open_clip image tower."""
 
 import functools
+from collections.abc import Callable
 
-import open_clip
 import torch
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.timm_model import TimmModel
-from open_clip.transformer import VisionTransformer
+from PIL.Image import Image
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import Compose, InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
 from ..errors import UnsupportedTower
+from .openclip import open_clip
 
 
 @torch.no_grad()
-def encode_images(model, images):
+def encode_images(model: torch.nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return the un-normalised `(global [B, d], local [B, h, w, d])` features of [B, 3, H, W].
 
     The global feature equals `model.encode_image(images)`. Local features live in the same joint
@@ -26,27 +26,28 @@ def encode_images(model, images):
     Raises `NotImplementedError` naming the tower if this is not defined for it.
     """
     tower = model.visual
-    for kind, encode in ((VisionTransformer, _vision_transformer), (ModifiedResNet, _resnet),
-                         (TimmModel, _timm)):
+    for kind, encode in ((open_clip.transformer.VisionTransformer, _vision_transformer),
+                         (open_clip.modified_resnet.ModifiedResNet, _resnet),
+                         (open_clip.timm_model.TimmModel, _timm)):
         if isinstance(tower, kind):
             return encode(tower, images)
     raise UnsupportedTower(f"no local features for the image tower {type(tower).__name__}; "
                            "use a VisionTransformer, ModifiedResNet or TimmModel of open_clip")
 
 
-def pool_grid(local, n):
+def pool_grid(local: Tensor, n: int) -> Tensor:
     """Average local features [B, h, w, d] over an n x n grid; return [B, n*n, d], row by row."""
     pooled = F.adaptive_avg_pool2d(local.permute(0, 3, 1, 2), n)
     return pooled.flatten(2).transpose(1, 2)
 
 
-def centre_crop(preprocess):
+def centre_crop(preprocess: Compose) -> Callable[[Image], Image]:
     """Return `f(image)`: a PIL image resized and cropped as by open_clip's test transform."""
     *steps, _, _ = preprocess.transforms  # the last two turn it into a normalised tensor
     return Compose(steps)
 
 
-def training_crop(model):
+def training_crop(model: torch.nn.Module) -> Callable[[Image, int], Image]:
     """Return `f(image, seed)`: a PIL image resized and cropped as by CoOp's training transform.
 
     A random resized crop (scale 0.08 to 1, bicubic) and a random horizontal flip. The same seed
@@ -65,7 +66,7 @@ def _random_crop(size, image, seed):
     return TF.hflip(image) if flip else image
 
 
-def tower_input(model, device):
+def tower_input(model: torch.nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Return `f(pixels)`, the image tower's input for cropped images, uint8 [B, 3, H, W].
 
     It does what the last two steps of open_clip's transforms do, on the device.

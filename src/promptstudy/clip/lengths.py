@@ -1,6 +1,7 @@
 """Class names that make a prompt longer than the text tower can read."""
 
 from ..errors import PromptError
+from ..params import Params
 from .catalogue import LOCAL, model_config
 
 CONTEXT_LENGTH = 77  # of every model that does not say otherwise
@@ -9,7 +10,7 @@ SHOWN = 10  # how many names are listed
 TEMPLATE = "the template"
 
 
-def check_lengths(params, name, class_names):
+def check_lengths(params: Params, name: str, class_names: list[str]) -> None:
     """Raise a `PromptError` listing the class names of dataset `name` that are too long.
 
     A token has at least one letter, so most names need not be tokenised, which would import
@@ -27,9 +28,8 @@ def check_lengths(params, name, class_names):
 
 
 def _check_exactly(params, name, class_names, prompts, length):
-    import open_clip
-
-    from .descriptions import ensemble_templates
+    from .openclip import open_clip
+    from .text_features import ensemble_templates
     source = params.backbone.name
     if source.startswith(LOCAL):
         source = f"{LOCAL}{params.root / source.removeprefix(LOCAL)}"

@@ -1,9 +1,13 @@
 """Positions of context vectors and class names in a prompt (CoOp, section 3.2)."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import PromptError
+from ..params import ContextParams
+from .text import TextEncoder
 
 
 class PromptLayout(nn.Module):
@@ -18,7 +22,13 @@ class PromptLayout(nn.Module):
     `(prefix [R, P, D], suffix [R, C, S, D], end [C])`, the arguments of `TextEncoder.forward`.
     """
 
-    def __init__(self, encoder, class_names, context):
+    slots: Tensor  # [C, S] which context vector is at each place of a suffix; -1: none
+    end: Tensor  # [C]
+    start: Tensor  # [1, D]
+    words: Tensor  # [C, S, D]
+
+    def __init__(self, encoder: TextEncoder, class_names: list[str],
+                 context: ContextParams) -> None:
         super().__init__()
         self.class_names = list(class_names)
         self.n_ctx = context.n_ctx
@@ -29,7 +39,7 @@ class PromptLayout(nn.Module):
         rows = [self._row(encoder, name, before) for name in self.class_names]
         length = max(len(row) for row in rows)
         tokens = torch.zeros(len(rows), length, dtype=torch.long)
-        slots = torch.full((len(rows), length), -1)  # which context vector is here; -1: none
+        slots = torch.full((len(rows), length), -1)
         for index, row in enumerate(rows):
             for place, (token, slot) in enumerate(row):
                 tokens[index, place], slots[index, place] = token, slot
@@ -41,7 +51,7 @@ class PromptLayout(nn.Module):
             self.register_buffer("start", encoder.token_embedding(start))
             self.register_buffer("words", encoder.token_embedding(tokens.to(encoder.device)))
 
-    def check(self, contexts):
+    def check(self, contexts: Tensor) -> None:
         """Raise `ValueError` for contexts [..., M, D] or [..., C, M, D] that do not fit."""
         classes, n_ctx = contexts.shape[-3:-1]
         if self.class_specific and classes != len(self.class_names):
@@ -60,7 +70,7 @@ class PromptLayout(nn.Module):
         row += context[before:]
         return row + [(token, -1) for token in (*sentence[name_length:], encoder.end_token)]
 
-    def forward(self, contexts):
+    def forward(self, contexts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         runs, classes = len(contexts), len(self.slots)
         start = self.start.expand(runs, -1, -1)
         prefix = start if not self.n_shared else torch.cat(
@@ -75,7 +85,8 @@ class PromptLayout(nn.Module):
         return prefix, suffix, self.end
 
 
-def initial_contexts(encoder, layout, context, seeds, n_prompts=None):
+def initial_contexts(encoder: TextEncoder, layout: PromptLayout, context: ContextParams,
+                     seeds: Sequence[int], n_prompts: int | None = None) -> Tensor:
     """Return context vectors [R, M, D] or [R, C, M, D], one run per seed.
 
     Initial words give the embeddings of those words, the same for every run; otherwise each run
@@ -83,7 +94,7 @@ def initial_contexts(encoder, layout, context, seeds, n_prompts=None):
     [R, N, M, D] or [R, N, C, M, D], and initial words get that noise too, since prompts that start
     equal stay equal. Raises `ValueError` when the initial words are not M tokens.
     """
-    shape = (layout.n_ctx, encoder.width)
+    shape: tuple[int, ...] = (layout.n_ctx, encoder.width)
     if layout.class_specific:
         shape = (len(layout.class_names), *shape)
     if n_prompts is not None:
@@ -101,7 +112,7 @@ def initial_contexts(encoder, layout, context, seeds, n_prompts=None):
     return vectors.expand_as(noise).clone() if n_prompts is None else vectors + noise
 
 
-def layout_tokens(encoder, name, context):
+def layout_tokens(encoder: TextEncoder, name: str, context: ContextParams) -> list[tuple[str, str]]:
     """Return a prompt as (text, kind) pairs for a figure; kinds are fixed, context and name."""
     layout = PromptLayout(encoder, [name], context)
     name_tokens = encoder.word_tokens(name)
@@ -116,7 +127,8 @@ def layout_tokens(encoder, name, context):
     return pairs
 
 
-def nearest_words(encoder, vectors, count=1):
+def nearest_words(encoder: TextEncoder, vectors: Tensor,
+                  count: int = 1) -> list[list[tuple[str, float]]]:
     """Return, for each of the vectors [M, D], its `count` nearest words as (word, distance).
 
     Distance is Euclidean, between context vectors and token embeddings.

@@ -19,15 +19,17 @@ same up to rounding.
 """
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
 from ..errors import PromptError, UnsupportedTower
+from .openclip import open_clip
 
 # Below this many tokens of padding another chunk does not pay: few classes run in one piece.
 PADDING = 100
@@ -49,9 +51,15 @@ class TextEncoder(nn.Module):
     Raises `NotImplementedError` naming the property of a tower for which the savings do not hold.
     """
 
-    def __init__(self, model, tokenizer):
+    token_embedding: nn.Embedding
+    positional_embedding: Tensor
+    ln_final: nn.Module
+    blocks: Any
+    text_projection: Any
+
+    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
         super().__init__()
-        tower = getattr(model, "text", model)  # open_clip's CustomTextCLIP keeps it in `.text`
+        tower: Any = getattr(model, "text", model)  # open_clip's CustomTextCLIP keeps it in `.text`
         _check_causal(tower)
         self.token_embedding = tower.token_embedding
         self.positional_embedding = tower.positional_embedding
@@ -67,20 +75,20 @@ class TextEncoder(nn.Module):
         self.start_token, self.end_token = start, end
 
     @property
-    def device(self):
+    def device(self) -> torch.device:
         """The device of the weights."""
         return self.token_embedding.weight.device
 
-    def tokenize(self, texts):
+    def tokenize(self, texts: list[str]) -> Tensor:
         """Return token ids [N, context length]; texts that are too long are cut before EOT."""
         return self.tokenizer(texts).to(self.device)
 
-    def word_tokens(self, text):
+    def word_tokens(self, text: str) -> list[int]:
         """Return the token ids of `text` as a list, without start, end and padding."""
         row = self.tokenize([text])[0]
         return row[1:row.argmax()].tolist()
 
-    def forward(self, prefix, suffix, end):
+    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor) -> Tensor:
         """Return un-normalised text features [R, C, d] of C prompts in R runs.
 
         prefix: embeddings [R, P, D] that all prompts of a run begin with (P >= 1, the start token
@@ -123,7 +131,8 @@ class TextEncoder(nn.Module):
         last = self.blocks[-1]
         own = _heads(last, hidden, "kv")
         row = hidden[:, torch.arange(classes, device=end.device), end].unsqueeze(2)  # [R, C, 1, D]
-        mixed = _attend(*_heads(last, row, "q"), own, shared[-1], sees[end].unsqueeze(1))
+        query, = _heads(last, row, "q")
+        mixed = _attend(query, own, shared[-1], sees[end].unsqueeze(1))
         return self._project(self.ln_final(_finish(last, row, mixed).squeeze(2)))
 
     def _run_in_chunks(self, suffix, end, shared, most):
@@ -144,7 +153,8 @@ class TextEncoder(nn.Module):
         return torch.cat(features, dim=1)[:, order.argsort()]
 
     @torch.no_grad()
-    def encode_text(self, texts, batch_size=256, progress=None):
+    def encode_text(self, texts: list[str], batch_size: int = 256,
+                    progress: str | None = None) -> Tensor:
         """Return un-normalised features [N, d] of plain texts.
 
         Texts run sorted by length, so that short ones are not padded to the longest. `progress`
@@ -160,7 +170,7 @@ class TextEncoder(nn.Module):
             features[batch] = self(embedded[:, 0, :1], embedded[:, :, 1:], ends[batch] - 1)[0]
         return features
 
-    def encode_templates(self, class_names, templates):
+    def encode_templates(self, class_names: list[str], templates: Sequence[str]) -> Tensor:
         """Return normalised class features [C, d]: the mean over templates of normalised features.
 
         One template gives the hand-crafted prompt's zero-shot weights, several the prompt ensemble:
@@ -190,7 +200,8 @@ def _check_causal(tower):
         reason = "it appends a class token after the text"
     elif getattr(tower, "text_pool_type", getattr(tower, "pool_type", None)) != "argmax":
         reason = "its feature is not taken at the EOT token (pool_type 'argmax')"
-    elif any(type(block) is not ResidualAttentionBlock for block in tower.transformer.resblocks):
+    elif any(type(block) is not open_clip.transformer.ResidualAttentionBlock
+             for block in tower.transformer.resblocks):
         reason = "its blocks are not open_clip's ResidualAttentionBlock"
     if reason:
         raise UnsupportedTower(f"this text tower cannot be used for prompt learning: {reason}")

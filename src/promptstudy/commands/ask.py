@@ -3,12 +3,13 @@
 import atexit
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 
 from ..errors import AskError
 from ..params import load_params
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("datasets", nargs="*", metavar="DATASET",
                         help="name of a dataset in params.yaml (default: all)")
@@ -16,7 +17,7 @@ def arguments(parser):
                         help="say how many requests would be sent, and send none")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Print what was asked and answered.
 
     Raises `AskError` if requests have no reply, or classes no sentence.
@@ -30,9 +31,9 @@ def run(args):
     faults = []
     for name in args.datasets or params.datasets:
         names = class_names(params, params.dataset(name))
-        plan = asking.plan(params, name, names)
-        print(f"{name}: {len(plan.todo)} of {plan.n_requests} requests to send, "
-              f"about ${plan.most_usd:.2f} at most")
+        estimate = asking.estimate(params, name, names)
+        print(f"{name}: {len(estimate.todo)} of {estimate.n_requests} requests to send, "
+              f"about ${estimate.most_usd:.2f} at most")
         if args.dry_run:
             continue
         try:

@@ -1,14 +1,16 @@
 """Compute the features of a captioned dataset and train AAPE's retrieval on it."""
 
+from argparse import ArgumentParser, Namespace
+
 from ..params import load_params
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--dataset", required=True, help="name under captioned in params.yaml")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Write the artefacts of its features and of AAPE."""
     from ..clip.backbone import load_backbone
     from ..clip.text import TextEncoder

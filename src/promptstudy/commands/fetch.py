@@ -4,6 +4,7 @@ It can be interrupted at any moment: the next call resumes where this one stoppe
 """
 
 import sys
+from argparse import Namespace
 
 from ..errors import FetchError
 from ..params import load_params
@@ -11,7 +12,7 @@ from . import doctor
 from .doctor import arguments  # noqa: F401 -- the same as doctor's
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Download what is missing and print doctor's table; raise `FetchError` if something failed."""
     from ..datasets.fetch import fetch
     from ..datasets.root import data_root

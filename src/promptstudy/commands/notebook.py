@@ -1,18 +1,19 @@
 """Execute a notebook for the suite and render it as a page of the report."""
 
 import os
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..params import load_params
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("notebook", help="path of the notebook, e.g. notebooks/03_coop.ipynb")
     parser.add_argument("--dataset", help="name of the dataset in params.yaml")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Write reports/executed/NAME.ipynb and reports/NAME.html."""
     from ..notebooks import run_notebook
     params = load_params(args.params)

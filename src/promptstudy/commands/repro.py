@@ -4,27 +4,39 @@ First it checks params.yaml, removes what a killed run left behind and DVC's own
 strips outputs that an editor has saved from the notebooks.
 """
 
+from argparse import ArgumentParser, Namespace
+
 from ..params import load_params
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("dvc_arguments", nargs="*", metavar="ARGUMENT",
                         help="passed to dvc repro, after --, e.g. -- --force coop@grocery")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Raise `UserError` if a stage fails."""
-    from .. import repro
+    from .. import planning, repro
     from ..lifetime import RAN
-    from . import check, strip
+    from .check import check_suite
+    from .strip import strip_notebooks
     params = load_params(args.params)
-    check.run(args)
+    check_suite(params)
     for path in repro.sweep(params.root):
         print(f"removed {path}, damaged or left behind by a killed run")
-    strip.run(args)
+    strip_notebooks(params)
     why = repro.reasons(params.root)
     (params.root / RAN).unlink(missing_ok=True)
+    if planning.takes_long(params, why):
+        print(_cost(params, why), flush=True)
     if why or args.dvc_arguments:  # else DVC, which takes seconds to start, would run nothing
         repro.run(params.root, args.dvc_arguments)
     print(repro.summary(why, repro.ran(params.root), params))
+
+
+def _cost(params, stages):
+    """Return one line on what the stages that are out of date cost, at most."""
+    from ..machine import measure
+    from ..planning import table, total, work_of
+    return total(table(work_of(params, stages), measure(params)))

@@ -1,13 +1,15 @@
 """Compute the features of the source's shifted versions, or take them from their packs."""
 
+from argparse import ArgumentParser, Namespace
+
 from ..params import load_params
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """The command takes no arguments."""
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Write one artefact for each version."""
     from ..clip.backbone import load_backbone
     from ..features import features

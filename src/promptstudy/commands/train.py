@@ -3,16 +3,18 @@
 What was already trained with the same code, data and params is not trained again.
 """
 
+from argparse import ArgumentParser, Namespace
+
 from ..params import load_params
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("method", help="name of the method in params.yaml, e.g. coop")
     parser.add_argument("--dataset", required=True, help="name of the dataset in params.yaml")
 
 
-def run(args):
+def run(args: Namespace) -> None:
     """Write the method's artefact."""
     from ..methods import table
     from ..task import Task

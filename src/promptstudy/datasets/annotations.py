@@ -4,21 +4,25 @@ Each function takes the dataset's folder and returns `{"train": [Item, ...], "va
 ...}`. Raises `DatasetError` naming the file, and in it the line, class or key that is wrong.
 """
 
+import ast
 import io
 import re
-from pathlib import PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
 from ..errors import DatasetError
-from ..textfiles import decoded
+from ..textfiles import decoded, package_folder
 from .folders import folder_items, folder_names
 from .items import Item, divide, divide_trainval
 
 AGAIN = "get it again"
 
 
-def folders(folder, images, ignored=(), renamed=None):
+def folders(folder: Path, images: str, ignored: Sequence[str] = (),
+            renamed: dict[str, str] | None = None) -> dict[str, Any]:
     """One folder per class, divided 50/20/30: Caltech101, DTD, EuroSAT and Food101.
 
     CoOp shuffled the files as its file system listed them; here they are sorted first. The counts
@@ -29,7 +33,7 @@ def folders(folder, images, ignored=(), renamed=None):
     return divide(folder_items(folder / images, classes), folder / images)
 
 
-def oxford_pets(folder):
+def oxford_pets(folder: Path) -> dict[str, Any]:
     """Lines `image class species breed`; the class name is that of the image, in lower case."""
     def read(name):
         path = folder / "annotations" / name
@@ -39,7 +43,7 @@ def oxford_pets(folder):
     return _with_test(read("trainval.txt"), read("test.txt"), folder / "annotations/trainval.txt")
 
 
-def stanford_cars(folder):
+def stanford_cars(folder: Path) -> dict[str, Any]:
     """MATLAB files; the year, last in the original class names, is moved to the front."""
     names = [" ".join([name.split(" ")[-1], *name.split(" ")[:-1]])
              for name in _mat(folder / "devkit" / "cars_meta.mat", "class_names")]
@@ -56,16 +60,23 @@ def stanford_cars(folder):
                       read("cars_test", folder / "cars_test_annos_withlabels.mat"), train)
 
 
-def oxford_flowers(folder):
+def oxford_flowers(folder: Path) -> dict[str, Any]:
     """A MATLAB file of labels in the order of the images; class names come from torchvision."""
-    from torchvision.datasets import Flowers102  # imports torch, which no other list needs
     path = folder / "imagelabels.mat"
-    names = [name.rstrip("?") for name in Flowers102.classes]  # CoOp has no ? after a dahlia
+    names = [name.rstrip("?") for name in _flower_names()]  # CoOp has no ? after a dahlia
     return divide([Item(f"image_{number:05d}.jpg", int(label) - 1, _named(names, int(label), path))
                    for number, label in enumerate(_mat(path, "labels"), start=1)], path)
 
 
-def fgvc_aircraft(folder):
+def _flower_names():
+    """The list `classes` in torchvision's source: importing it takes seconds, for all of torch."""
+    source = package_folder("torchvision") / "datasets" / "flowers102.py"
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    return next(ast.literal_eval(node.value) for node in ast.walk(tree)
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "classes")
+
+
+def fgvc_aircraft(folder: Path) -> dict[str, Any]:
     """Official lists of train, val and test, lines `image variant`."""
     names = [" ".join(words) for words in read_lines(folder / "variants.txt")]
 
@@ -77,7 +88,7 @@ def fgvc_aircraft(folder):
     return {split: read(split) for split in ("train", "val", "test")}
 
 
-def sun397(folder):
+def sun397(folder: Path) -> dict[str, Any]:
     """Partition 01; a class like /a/apse/indoor is named "indoor apse"."""
     names = [path for path, in read_lines(folder / "ClassName.txt", 1)]
 
@@ -93,7 +104,7 @@ def sun397(folder):
     return _with_test(read("Training_01.txt"), read("Testing_01.txt"), folder / "Training_01.txt")
 
 
-def ucf101(folder):
+def ucf101(folder: Path) -> dict[str, Any]:
     """Split 01 of the videos, whose middle frames are in folders like Apply_Eye_Makeup."""
     lists = folder / "ucfTrainTestlist"
     labels = {name: _number(label, lists / "classInd.txt") - 1
@@ -118,7 +129,7 @@ def _with_test(trainval, test, source):
     return {**divide_trainval(trainval, source), "test": test}
 
 
-def read_lines(path, n_words=None):
+def read_lines(path: Path, n_words: int | None = None) -> list[list[str]]:
     """Return the words of each line of a text file: `n_words`, or at least one."""
     try:
         lines = decoded(_content(path)).splitlines()

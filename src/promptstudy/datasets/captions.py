@@ -3,8 +3,10 @@
 import random
 import warnings
 from collections import defaultdict
+from pathlib import Path
 
 from ..errors import DatasetError
+from ..params import Params
 from ..textfiles import parse_json, read_text
 from .items import SPLIT_SEED, SPLITS, Dataset, Item
 from .paths import path_fault
@@ -15,28 +17,28 @@ FORMS = ('it must hold one {"image": path, "captions": [sentence, ...]} per line
          'the captions_*.json of COCO or NoCaps')
 
 
-def load_captioned(params, name):
+def load_captioned(params: Params, name: str) -> Dataset:
     """Return the `Dataset` of the captioned dataset `name`, whose images are all of one class.
 
     Its items come from `read_captions`. Raises `DatasetError`.
     """
     splits = read_captions(captions_path(params, name))
     items = {split: [Item(path, 0, name) for path in splits[split]] for split in SPLITS}
-    return Dataset(name, [name], "", **items)
+    return Dataset(name, [name], "", items["train"], items["val"], items["test"])
 
 
-def load_captions(params, name):
+def load_captions(params: Params, name: str) -> dict[str, list[str]]:
     """Return `{image path: [caption, ...]}` of all images of the captioned dataset `name`."""
     return {path: captions for split in read_captions(captions_path(params, name)).values()
             for path, captions in split.items()}
 
 
-def captions_path(params, name):
+def captions_path(params: Params, name: str) -> Path:
     """Return where the captions of dataset `name` are; raises `DatasetError` without data_root."""
     return data_root(params) / params.captioned[name].captions
 
 
-def read_captions(path):
+def read_captions(path: Path) -> dict[str, dict[str, list[str]]]:
     """Return `{split: {image path: [caption, ...]}}` of a file of captions.
 
     JSON lines `{"image": path, "captions": [...]}` give an image's split as "split", or are
@@ -64,7 +66,7 @@ def read_captions(path):
             raise DatasetError(f"{path}: {FORMS}; it holds {str(entry)[:80]}")
         if fault := path_fault(entry["image"]):
             raise DatasetError(f"{path}: the image {entry['image']!r} {fault}")
-    splits = {split: {} for split in SPLITS}
+    splits: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
     for entry, split in zip(entries, _splits(entries, path), strict=True):
         if any(entry["image"] in images for images in splits.values()):
             raise DatasetError(f"{path}: two entries for the image {entry['image']!r}; merge them")

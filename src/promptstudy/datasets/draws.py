@@ -5,13 +5,16 @@ them. Draws are made over all images first, and stored with the images that rema
 """
 
 import torch
+from torch import Tensor
 
+from ..params import Params
+from .items import Dataset
 from .subsets import few_shot_draw
 
 WHOLE = 10_000  # a dataset with no more training images than this keeps them all
 
 
-def drawn_only(dataset, params):
+def drawn_only(dataset: Dataset, params: Params) -> tuple[Dataset, dict[str, Tensor]]:
     """Return `(dataset, draws)`: a large `Dataset` keeps only the training images that runs draw.
 
     draws: `{"draw.SHOTS.SEED.train": indices, "draw.SHOTS.SEED.val": indices}` into what remains,

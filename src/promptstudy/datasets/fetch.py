@@ -13,6 +13,7 @@ import tarfile
 import time
 import zipfile
 import zlib
+from pathlib import Path
 
 import requests
 from filelock import FileLock, Timeout
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from ..errors import FetchError
 from .layouts import LAYOUTS
-from .sources import absent
+from .sources import Piece, absent
 
 ATTEMPTS = 6  # in a row without a new byte
 PAUSE = 1.0  # seconds after the first failure, doubled after each further one
@@ -31,7 +32,7 @@ RATIO = 20  # an archive may unpack to this many times its own size, plus LITTLE
 PASSING = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
-def fetch(root, name):
+def fetch(root: Path, name: str) -> list[Piece]:
     """Download what layout `name` lacks below `root`; return the `Piece`s to download by hand.
 
     Raises `FetchError` for the first piece that fails; what was downloaded until then is kept for
@@ -49,7 +50,7 @@ def fetch(root, name):
     return absent(root, name)
 
 
-def download(url, path, digest, space=0, size=0):
+def download(url: str, path: Path, digest: str, space: int = 0, size: int = 0) -> None:
     """Download `url` to `path`, resuming what an interrupted call left at `path.part`.
 
     Broken connections are retried as long as each brings new bytes. `space` is the least number of
@@ -76,7 +77,7 @@ def download(url, path, digest, space=0, size=0):
                      f"published file: its checksum is {found}, not {digest}; get it by hand")
 
 
-def unpack(archive, folder):
+def unpack(archive: Path, folder: Path) -> None:
     """Unpack a tar or zip archive into `folder`, which must not exist yet.
 
     Raises `FetchError` for an archive that is damaged or encrypted, would write outside the folder,
@@ -96,18 +97,18 @@ def unpack(archive, folder):
                 _check_unpacked(archive, sum(member.file_size for member in file.infolist()))
                 file.extractall(folder)
             return
-        with tarfile.open(archive) as file:
+        with tarfile.open(archive) as tar:
             # Python's own guard of the same kind, from 3.11.4 on
-            file.extraction_filter = getattr(tarfile, "data_filter", None)
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
             unpacked = 0
-            for member in file:  # one by one: a large archive is read once
+            for member in tar:  # one by one: a large archive is read once
                 check(member.name)
                 if not (member.isreg() or member.isdir()):
                     raise FetchError(f"{archive} cannot be unpacked: {member.name!r} is neither a "
                                      "file nor a folder")
                 unpacked += member.size
                 _check_unpacked(archive, unpacked, member.size)
-                file.extract(member, folder, set_attrs=False)
+                tar.extract(member, folder, set_attrs=False)
     except NotImplementedError as error:
         raise FetchError(f"{archive} cannot be unpacked: {error}; unpack it with another program "
                          "and put its folders into place") from None
@@ -119,7 +120,7 @@ def unpack(archive, folder):
         raise FetchError(f"{archive} cannot be unpacked: {error}") from None
 
 
-def digest_of(path, digest):
+def digest_of(path: Path, digest: str) -> str:
     """Return a file's digest of the same kind as `digest`, e.g. `md5:...`."""
     kind = digest.partition(":")[0]
     with open(path, "rb") as file:

@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from ..errors import DatasetError
 from .items import SPLITS, Item, divide
@@ -18,7 +18,7 @@ SPELLINGS = {"train": ("train", "training"), "val": ("val", "valid", "validation
 NAMED = 5  # how many left-out names a message lists
 
 
-def read_folder(folder, test_only=False):
+def read_folder(folder: Path, test_only: bool = False) -> dict[str, list[Item]]:
     """Divide a folder that holds one folder of images per class; labels follow the sorted names.
 
     A folder of `train`, `val` (optional) and `test` (see SPELLINGS), each with one folder per
@@ -33,7 +33,7 @@ def read_folder(folder, test_only=False):
         items = folder_items(folder, _numbered(names))
         return {"train": [], "val": [], "test": items} if test_only else divide(items, folder)
     classes = _numbered(folder_names(folder / named["train"]))
-    splits = {split: [] for split in SPLITS}
+    splits: dict[str, list[Item]] = {split: [] for split in SPLITS}
     for split, name in named.items():
         found = folder_names(folder / name)
         for class_name in sorted(set(found) - set(classes)):
@@ -43,7 +43,7 @@ def read_folder(folder, test_only=False):
     return splits
 
 
-def folder_names(folder):
+def folder_names(folder: Path) -> list[str]:
     """Return the sorted names of a folder's subfolders; warn about those that are not classes."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     litter = [name for name in names if _is_litter(name)]
@@ -53,7 +53,7 @@ def folder_names(folder):
     return [name for name in names if name not in litter]
 
 
-def folder_items(root, classes, inside=""):
+def folder_items(root: Path, classes: dict[str, tuple[int, str]], inside: str = "") -> list[Item]:
     """Return the `Item`s of the class folders in `root/inside`, with paths relative to `root`.
 
     classes: {name of the folder: (label, class name)}. Warns about files that are not
@@ -75,13 +75,14 @@ def folder_items(root, classes, inside=""):
     return items
 
 
-def image_names(folder):
+def image_names(folder: Path) -> tuple[list[str], list[str]]:
     """Return `(images, others)`, the sorted names of a folder's image files and of all else in it.
 
     A pipe or a device is not an image, whatever its name: reading it would never end. A dangling
     link counts as an image, so that the image check reports it as missing.
     """
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             is_image = entry.name.lower().endswith(IMG_EXTENSIONS) and entry.name[0] != "."

@@ -8,6 +8,8 @@ the shifted versions also have "imagenet_labels", the label of each class in Ima
 
 import re
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 from ..errors import DatasetError
 from .annotations import AGAIN, read_lines
@@ -16,7 +18,7 @@ from .folders import folder_items, folder_names
 N_VAL = 4  # images per class: the most that CoOp draws for validation
 
 
-def imagenet(folder):
+def imagenet(folder: Path) -> dict[str, Any]:
     """Train and val folders. The official val is the test set, as in CoOp.
 
     CoOp also selects models on these test images; here the last four training images of every class
@@ -25,7 +27,8 @@ def imagenet(folder):
     images, names = folder / "images", class_names(folder)
     for split in ("train", "val"):
         _check(images / split, names)
-    lists, classes = {"train": [], "val": []}, _labelled(names)
+    lists: dict[str, Any] = {"train": [], "val": []}
+    classes = _labelled(names)
     every = folder_items(images, classes, "train")
     for wnid, (_, group) in zip(classes, groupby(every, lambda item: item.label), strict=True):
         items = list(group)
@@ -37,28 +40,28 @@ def imagenet(folder):
     return lists | {"test": folder_items(images, classes, "val")}
 
 
-def all_classes(folder, images):
+def all_classes(folder: Path, images: str) -> dict[str, Any]:
     """One folder for each class of ImageNet, named by WordNet id: ImageNet-Sketch."""
     names = class_names(folder)
     _check(folder / images, names)
     return _tested(folder / images, names, names)
 
 
-def own_classes(folder, images):
+def own_classes(folder: Path, images: str) -> dict[str, Any]:
     """Folders of some classes, which become the only ones: ImageNet-A and -R."""
     names = class_names(folder)
     found = _check(folder / images, names, whole=False)
     return _tested(folder / images, {wnid: names[wnid] for wnid in found}, names)
 
 
-def numbered(folder, images):
+def numbered(folder: Path, images: str) -> dict[str, Any]:
     """Folders named by label, 0 to 999: ImageNetV2."""
     names = {str(label): name for label, name in enumerate(class_names(folder).values())}
     _check(folder / images, names)
     return _tested(folder / images, names, names)
 
 
-def class_names(folder):
+def class_names(folder: Path) -> dict[str, str]:
     """Return `{WordNet id: class name}` in the order of ImageNet's labels.
 
     `classnames.txt` is in the dataset's folder, or else in ImageNet's beside it.

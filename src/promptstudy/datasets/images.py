@@ -7,17 +7,18 @@ import stat
 import warnings
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePath
+from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from ..errors import DatasetError
-from .items import SPLITS
+from .items import SPLITS, Dataset
 
 
-def load_image(file):
+def load_image(file: Any) -> Image.Image:
     """Return an image file (a path or an open file) as an RGB PIL image, as CLIP's transform does.
 
     Palettes, CMYK and transparency are converted (transparency is dropped) and the EXIF
@@ -34,12 +35,12 @@ def load_image(file):
         return image.convert("RGB")
 
 
-def image_seed(digest):
+def image_seed(digest: str) -> int:
     """Return the random seed of an image, from its SHA-256."""
     return int(digest[:15], 16)
 
 
-def check_images(dataset, folder):
+def check_images(dataset: Dataset, folder: Path) -> dict[str, str]:
     """Read and decode every image of a `Dataset` once; return `{path: SHA-256 of its bytes}`.
 
     `folder` is what the paths are relative to. Raises one `DatasetError` that lists every problem
@@ -50,7 +51,7 @@ def check_images(dataset, folder):
     """
     entries = [(split, item) for split in SPLITS for item in getattr(dataset, split)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        read = pool.map(lambda entry: _read(folder / entry[1].path), entries)
+        read = pool.map(lambda entry: examine(folder / entry[1].path), entries)
         results = list(tqdm(read, f"check {dataset.name}", len(entries), unit="image", leave=False))
     problems, repeated, digests, places = [], [], {}, defaultdict(list)
     misnamed = {}
@@ -86,7 +87,7 @@ def check_images(dataset, folder):
     return digests
 
 
-def _read(path):
+def examine(path):
     """Return the digest of a file, what is wrong with it or None, and the image's format."""
     try:
         # reading a pipe or a device would never end

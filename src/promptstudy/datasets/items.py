@@ -2,6 +2,7 @@
 
 import random
 from collections import defaultdict
+from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DatasetError
@@ -36,13 +37,14 @@ class Dataset(NamedTuple):
     imagenet_labels: list[int] | None = None
 
 
-def divide(items, source):
+def divide(items: list[Item], source: Path) -> dict[str, list[Item]]:
     """Divide every class 50/20/30, as CoOp does, into `{"train": [...], "val": ..., "test": ...}`.
 
     Classes are taken in order of first appearance and shuffled by one generator of seed 1. Raises
     `DatasetError`, naming `source`, for a class with too few images.
     """
-    generator, splits = random.Random(SPLIT_SEED), {split: [] for split in SPLITS}
+    generator = random.Random(SPLIT_SEED)
+    splits: dict[str, list[Item]] = {split: [] for split in SPLITS}
     for group in _by_class(items):
         generator.shuffle(group)
         n_train, n_val = round(0.5 * len(group)), round(0.2 * len(group))
@@ -57,7 +59,7 @@ def divide(items, source):
     return splits
 
 
-def divide_trainval(items, source):
+def divide_trainval(items: list[Item], source: Path) -> dict[str, list[Item]]:
     """Divide every class 80/20, as CoOp does: return `{"train": [...], "val": [...]}`.
 
     As `divide`, for datasets that come with test images of their own.
@@ -74,7 +76,7 @@ def divide_trainval(items, source):
     return {"train": train, "val": val}
 
 
-def read_split_file(path, key):
+def read_split_file(path: Path, key: str) -> dict[str, list[Item]]:
     """Return the `Item`s of one of CoOp's split files, `{"train": [...], "val": ..., "test": ...}`.
 
     `key` is the key of params.yaml that names the file. Raises `DatasetError` for a missing or

@@ -3,7 +3,8 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from . import annotations, imagenet
 from .items import read_split_file
@@ -76,7 +77,7 @@ LAYOUTS = {
 }
 
 
-def read_layout(root, layout):
+def read_layout(root: Path, layout: Layout) -> dict[str, Any]:
     """Return the lists of a `Layout` below `root`: `{"train": [Item, ...], "val": ..., ...}`.
 
     With "imagenet_labels" for the shifted versions of ImageNet. Warns if the lists are not the

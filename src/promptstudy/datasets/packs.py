@@ -12,12 +12,15 @@ extracted or loaded, because both are read from the stored form.
 import math
 import os
 from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from ..errors import DatasetError
 from ..files import load_tensors, save_tensors, tensors_sha256
-from .items import SPLITS
+from .items import SPLITS, Dataset
 from .subsets import few_shot_draw
 
 
@@ -28,7 +31,7 @@ class PackSplit:
     `paths` are relative to the images folder and `digests` are the images' SHA-256.
     """
 
-    def __init__(self, tensors, split):
+    def __init__(self, tensors: dict[str, Tensor], split: str) -> None:
         self._stored = {name.removeprefix(f"{split}."): tensor for name, tensor in tensors.items()
                         if name.startswith(f"{split}.")}
         self.features = self._stored["features"].float()
@@ -38,38 +41,38 @@ class PackSplit:
         return len(self.labels)
 
     @property
-    def local(self):
+    def local(self) -> Tensor:
         return expand(self._stored["local"], self._stored["local_scale"])
 
     @property
-    def views(self):
+    def views(self) -> Tensor:
         return expand(self._stored["views"], self._stored["views_scale"])
 
     @cached_property
-    def paths(self):
+    def paths(self) -> list[str]:
         text = os.fsdecode(self._stored["paths"].numpy().tobytes())
         return text.split("\0") if len(self) else []
 
     @cached_property
-    def digests(self):
+    def digests(self) -> list[str]:
         return [row.numpy().tobytes().hex() for row in self._stored["digests"]]
 
 
 class FeaturePack:
     """The features of a dataset: `train`, `val` and `test` are `PackSplit`s.
 
-    `tensors` is the stored form and `origin` records what it was made from: dataset, backbone,
+    `tensors` is the stored form and `provenance` records what it was made from: dataset, backbone,
     image_fingerprint, class_names, images (a SHA-256 over paths, labels, splits and digests),
     views and local_grid.
     """
 
-    def __init__(self, tensors, origin):
+    def __init__(self, tensors: dict[str, Tensor], provenance: dict[str, Any]) -> None:
         self._tensors = tensors
-        self.origin = origin
-        self.class_names = origin["class_names"]
+        self.provenance = provenance
+        self.class_names = provenance["class_names"]
         self.train, self.val, self.test = (PackSplit(tensors, split) for split in SPLITS)
 
-    def draw(self, shots, seed):
+    def draw(self, shots: int, seed: int) -> tuple[Tensor, ...]:
         """Return the training and validation images of one few-shot run, as two index tensors.
 
         They are those of `few_shot_draw` over all images of the dataset, whether the pack has all
@@ -81,24 +84,24 @@ class FeaturePack:
             return tuple(self._tensors[f"draw.{shots}.{seed}.{split}"] for split in SPLITS[:2])
         except KeyError:
             raise DatasetError(
-                f"the features of {self.origin['dataset']} cover only the images that the suite "
-                f"drew when they were made, not with {shots} shots and seed {seed}; make them "
-                f"again (`dvc repro -f features@{self.origin['dataset']}`)") from None
+                f"the features of {self.provenance['dataset']} cover only the images that the "
+                f"suite drew when they were made, not with {shots} shots and seed {seed}; make "
+                f"them again (`dvc repro -f features@{self.provenance['dataset']}`)") from None
 
-    def save(self, path):
+    def save(self, path: Path) -> None:
         """Write the pack to one safetensors file, whole or not at all."""
-        save_tensors(path, self._tensors, self.origin)
+        save_tensors(path, self._tensors, self.provenance)
 
     @classmethod
-    def load(cls, path, expected=None):
-        """Return the pack stored at `path`; `expected` are the entries of `origin` that must match.
+    def load(cls, path: Path, expected: dict[str, Any] | None = None) -> Self:
+        """Return the pack stored at `path`; `expected`: what its `provenance` must hold.
 
         Raises `FileNotFoundError` or `DamagedFile` naming the entry that differs.
         """
         return cls(*load_tensors(path, expected))
 
 
-def own_labels(pack):
+def own_labels(pack: FeaturePack) -> FeaturePack:
     """Give every image of a captioned dataset's pack a label of its own, its index in its split.
 
     Captions belong to images, so each image becomes a class, described by its captions.
@@ -108,7 +111,7 @@ def own_labels(pack):
     return pack
 
 
-def validation_or_training(pack):
+def validation_or_training(pack: FeaturePack) -> tuple[PackSplit, str]:
     """Return `(split, "validation")` of a pack, or `(split, "training")` if that has no images.
 
     In the second case it prints a line that says so, since training images are not a fair measure
@@ -120,7 +123,7 @@ def validation_or_training(pack):
     return pack.train, "training"
 
 
-def listing(dataset, digests):
+def listing(dataset: Dataset, digests: dict[str, str]) -> dict[str, Tensor]:
     """Return the stored form of a dataset's labels, paths and digests, `{"train.labels": ...}`."""
     tensors = {}
     for split in SPLITS:
@@ -134,12 +137,12 @@ def listing(dataset, digests):
     return tensors
 
 
-def images_sha256(listed):
+def images_sha256(listed: dict[str, Tensor]) -> str:
     """Return the SHA-256 over all images of a `listing`, their order and labels."""
     return tensors_sha256(listed)
 
 
-def compact(values):
+def compact(values: Tensor) -> tuple[Tensor, Tensor]:
     """Return `(int8 values, bfloat16 scales)` of vectors [..., d], one scale per block."""
     blocks = values.float().unflatten(-1, (-1, math.gcd(values.shape[-1], 32)))
     scale = (blocks.abs().amax(-1) / 127).bfloat16()
@@ -148,7 +151,7 @@ def compact(values):
     return (blocks / divisor).round().clamp(-127, 127).to(torch.int8).flatten(-2), scale
 
 
-def expand(stored, scale):
+def expand(stored: Tensor, scale: Tensor) -> Tensor:
     """Return the float32 vectors that `compact` stored."""
     return (stored.unflatten(-1, (scale.shape[-1], -1)) * scale.float()[..., None]).flatten(-2)
 

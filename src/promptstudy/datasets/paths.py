@@ -6,7 +6,7 @@ import re
 import sys
 
 
-def path_fault(path):
+def path_fault(path: str) -> str | None:
     """Return why an image's path, relative to the images folder, cannot be used, or None.
 
     Links in that folder may lead anywhere.
@@ -22,7 +22,7 @@ def path_fault(path):
     return text_fault(path)
 
 
-def text_fault(text):
+def text_fault(text: str) -> str | None:
     """Return why a name cannot be written as text or as the name of a file, or None."""
     if text.isascii():
         return None

@@ -1,10 +1,13 @@
 """Where things are: the folder of all datasets' images, and the stored feature packs."""
 
+from pathlib import Path
+
 from ..errors import DatasetError
+from ..params import Params
 from .paths import text_fault
 
 
-def data_root(params):
+def data_root(params: Params) -> Path:
     """Return the folder of images that `data_root` names; raises `DatasetError`."""
     if params.data_root is None:
         raise DatasetError("data_root is not set in params.yaml; set it to the folder that holds "
@@ -17,12 +20,12 @@ def data_root(params):
     return root
 
 
-def check_readable(folder):
+def check_readable(folder: Path) -> None:
     """Refuse a folder whose name this machine's text encoding cannot read."""
     if fault := text_fault(str(folder)):
         raise DatasetError(f"the name of the folder {str(folder)!r} {fault}")
 
 
-def pack_path(params, name):
+def pack_path(params: Params, name: str) -> Path:
     """Return where the stored pack of dataset `name` is."""
     return params.root / "data" / "packs" / f"{name}.safetensors"

@@ -6,7 +6,7 @@ dataset; the others, and all SHA-256 sums of archives, are from TensorFlow Datas
 split files were computed from copies of them.
 """
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -18,8 +18,8 @@ class Piece(NamedTuple):
 
     `makes` is the file or folder that it adds to the dataset's folder. The contents of an archive's
     folder `inside` go to the dataset's folder; `inner` is an archive in the archive. A piece
-    `by_hand` has no open address or no known checksum. `raw` annotations are not needed if CoOp's
-    split file is present.
+    `by_hand` is downloaded by hand: it has no open address or no known checksum. `raw` annotations
+    are not needed if CoOp's split file is present.
     """
 
     makes: str
@@ -32,14 +32,14 @@ class Piece(NamedTuple):
     raw: bool = False
 
     @property
-    def file(self):
+    def file(self) -> str:
         """Name of the downloaded file."""
         name = PurePosixPath(urlsplit(self.url).path).name
         return name if name.endswith((".zip", ".tar", ".tgz", ".tar.gz")) else \
             PurePosixPath(self.makes).name
 
     @property
-    def is_archive(self):
+    def is_archive(self) -> bool:
         """Does it have to be unpacked?"""
         return self.file != PurePosixPath(self.makes).name
 
@@ -152,7 +152,7 @@ PIECES = {
 }
 
 
-def absent(root, name):
+def absent(root: Path, name: str) -> list[Piece]:
     """Return the `Piece`s of layout `name` that are missing below `root` and needed.
 
     Lists come from CoOp's split file or from raw annotations, so one of them is enough if the

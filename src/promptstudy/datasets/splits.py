@@ -5,8 +5,10 @@ Importing torch takes two seconds, so `check` reads lists without it.
 
 import random
 import warnings
+from pathlib import Path
 
 from ..errors import DatasetError
+from ..params import Params
 from .folders import read_folder
 from .items import SPLIT_SEED, SPLITS, Dataset, Item, read_split_file
 from .layouts import LAYOUTS, read_layout
@@ -15,14 +17,14 @@ from .root import check_readable, data_root
 from .subsets import draw_per_class
 
 
-def image_folder(params, name):
+def image_folder(params: Params, name: str) -> Path:
     """Return the folder that the paths of dataset `name` are relative to.
 
     For shifts made from the source's test images, it is the source's. Raises `DatasetError` when
     `data_root` is not set, or when it or the folder does not exist.
     """
     settings = params.captioned.get(name) or params.every_dataset[name]
-    layout = LAYOUTS.get(getattr(settings, "layout", None))
+    layout = LAYOUTS.get(getattr(settings, "layout", None) or "")
     if shift_of(params, name):
         return image_folder(params, params.transfer.source)
     if layout:
@@ -38,12 +40,12 @@ def image_folder(params, name):
     return folder
 
 
-def shift_of(params, name):
+def shift_of(params: Params, name: str) -> str | None:
     """Return which shift of the source's test images dataset `name` is, or None."""
     return name in params.transfer.domain and params.transfer.domain[name].shift or None
 
 
-def load_dataset(params, name):
+def load_dataset(params: Params, name: str) -> Dataset:
     """Return the `Dataset` `name` of `params`; shifted versions have only test images.
 
     Its items come from its `layout`, one of CoOp's (see `read_layout`), from
@@ -55,7 +57,7 @@ def load_dataset(params, name):
     if shift_of(params, name):
         return _drawn(load_dataset(params, params.transfer.source), name, params.transfer.per_class)
     settings, folder = params.every_dataset[name], image_folder(params, name)
-    layout, test_only = LAYOUTS.get(settings.layout), name in params.transfer.domain
+    layout, test_only = LAYOUTS.get(settings.layout or ""), name in params.transfer.domain
     if layout:
         source, lists = folder, read_layout(data_root(params), layout)
     elif settings.split is None:
@@ -88,7 +90,7 @@ def _drawn(source, name, per_class):
     return Dataset(name, source.class_names, source.template, [], [], test)
 
 
-def check_paths(splits, source):
+def check_paths(splits: dict[str, list[Item]], source: Path) -> None:
     """Raise `DatasetError`, naming `source`, for an item whose path or class name is unusable."""
     for split, items in splits.items():
         for item in items:
@@ -108,7 +110,8 @@ def _checked_class_names(splits, source, test_only, published):
 
     In ImageNet two pairs of classes share a name; CoOp keeps them, so this only warns.
     """
-    names, labels = {}, {}
+    names: dict[int, str] = {}
+    labels: dict[str, int] = {}
     for item in (item for split in SPLITS for item in splits[split]):
         known = names.setdefault(item.label, item.class_name)
         if known != item.class_name:

@@ -1,14 +1,21 @@
 """Which images and classes a protocol uses: few-shot draws, base and new, a version's classes."""
 
+from __future__ import annotations
+
 import math
 import random
 import warnings
 from collections import defaultdict
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DatasetError
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def few_shot_draw(train_labels, val_labels, shots, seed):
+
+def few_shot_draw(train_labels: Any, val_labels: Any, shots: int,
+                  seed: int) -> tuple[Tensor, Tensor]:
     """Draw the few-shot images of one run exactly as CoOp's code does.
 
     `random.seed(seed)`, then over the training classes in order of first appearance
@@ -30,13 +37,14 @@ def few_shot_draw(train_labels, val_labels, shots, seed):
     return torch.tensor(train, dtype=torch.int64), torch.tensor(val, dtype=torch.int64)
 
 
-def base_and_new(n_classes):
+def base_and_new(n_classes: int) -> tuple[list[int], list[int]]:
     """Return `(base, new)` labels: the first ceil(C/2) in label order, and the rest."""
     n_base = math.ceil(n_classes / 2)
     return list(range(n_base)), list(range(n_base, n_classes))
 
 
-def draw_per_class(labels, shots, generator):
+def draw_per_class(labels: list[int], shots: int,
+                   generator: random.Random) -> tuple[list[int], dict[int, int]]:
     """Return the indices of the drawn images, and `{label: count}` of the classes with too few."""
     by_label = defaultdict(list)
     for index, label in enumerate(labels):
@@ -50,7 +58,8 @@ def draw_per_class(labels, shots, generator):
     return chosen, short
 
 
-def labels_in(source_names, name, class_names, imagenet_labels=None):
+def labels_in(source_names: list[str], name: str, class_names: list[str],
+              imagenet_labels: list[int] | None = None) -> list[int]:
     """Return the source's label of each class of its shifted version `name`.
 
     ImageNet's own versions carry them (see `Dataset`). Raises `DatasetError` listing the classes

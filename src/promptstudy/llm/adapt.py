@@ -5,6 +5,7 @@ Changes are `{parameter: None}` for one that is left out, or `{parameter: other 
 
 import json
 import re
+from typing import Any
 
 PARAMETERS = ("temperature", "max_tokens", "seed")
 OTHER_NAMES = {"max_tokens": "max_completion_tokens"}
@@ -13,13 +14,14 @@ BOUNDS = re.compile(r"\b(too (large|big|small|high|low|long|short)|at (most|leas
                     r"(less|greater|more|fewer) than|between|range|maximum|minimum)\b", re.I)
 
 
-def adapted(body, changes):
+def adapted(body: dict[str, Any], changes: dict[str, str | None]) -> dict[str, Any]:
     """Return the body of a request with `changes` made."""
-    return {changes.get(name, name): value for name, value in body.items()
-            if changes.get(name, name)}
+    names = {name: changes.get(name, name) for name in body}
+    return {new: body[name] for name, new in names.items() if new}
 
 
-def refused(text, body, changes):
+def refused(text: str, body: dict[str, Any],
+            changes: dict[str, str | None]) -> dict[str, str | None]:
     """Return the changes that an error's text calls for, given a request sent with `changes`.
 
     It is empty if the text does not name a parameter that was sent, or refuses only its value.
@@ -32,7 +34,7 @@ def refused(text, body, changes):
             if as_sent and re.search(rf"\b{as_sent}\b", named)}
 
 
-def notes(changes):
+def notes(changes: dict[str, str | None]) -> list[str]:
     """Return a sentence about each change."""
     return [f"the endpoint refuses {name}: " + (f"it is sent as {other}" if other
                                                else "requests are sent without it")

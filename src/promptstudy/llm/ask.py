@@ -21,15 +21,16 @@ from tenacity import (
 from tqdm import tqdm
 
 from ..errors import AskError
-from .completion import BadReply, Usage, read_completion
+from ..params import Params
+from .completion import BadReply, Completion, Usage, read_completion
 from .endpoint import Endpoint, Rejected, Trouble
 from .log import ReplyLog, log_path, read_log
-from .queries import requests
+from .queries import Request, requests
 
 backoff = wait_random_exponential(multiplier=0.5, min=0.2, max=30)
 
 
-class Plan(NamedTuple):
+class Estimate(NamedTuple):
     """What asking about a dataset would send."""
 
     n_requests: int
@@ -47,8 +48,8 @@ class Outcome(NamedTuple):
     usd: float
 
 
-def plan(params, name, class_names):
-    """Return the `Plan` of dataset `name`; nothing is sent."""
+def estimate(params: Params, name: str, class_names: list[str]) -> Estimate:
+    """Return the `Estimate` for dataset `name`; nothing is sent."""
     wanted = requests(params, name, class_names)
     answered = {reply.key for reply in read_log(log_path(params, name)) if _is_good(reply.body)}
     todo = [request for request in wanted if request.key not in answered]
@@ -56,10 +57,10 @@ def plan(params, name, class_names):
     prompts = sum(len(str(request.body["messages"])) / 4 for request in todo)
     most = Usage(prompt_tokens=round(prompts),
                  completion_tokens=len(todo) * (params.llm.max_tokens or 0))
-    return Plan(len(wanted), todo, cost(params, most))
+    return Estimate(len(wanted), todo, cost(params, most))
 
 
-def ask(params, name, class_names):
+def ask(params: Params, name: str, class_names: list[str]) -> Outcome:
     """Send every request of dataset `name` that has no reply yet; return the `Outcome`.
 
     Each reply is on disk before the next step. Raises `AskError` when the endpoint is not
@@ -72,12 +73,13 @@ def ask(params, name, class_names):
     lock.parent.mkdir(exist_ok=True)
     try:
         with FileLock(lock, timeout=0), ReplyLog(log_path(params, name)) as log:
-            return asyncio.run(_Run(params, log).send(plan(params, name, class_names).todo, name))
+            todo = estimate(params, name, class_names).todo  # others have written until now
+            return asyncio.run(_Run(params, log).send(todo, name))
     except Timeout:
         raise AskError(f"another process is asking about {name}; wait for it to end") from None
 
 
-def cost(params, usage):
+def cost(params: Params, usage: Usage) -> float:
     """Return the price in US dollars of `Usage`."""
     price = params.llm.price
     return (usage.prompt_tokens * price.prompt + usage.completion_tokens * price.reply) / 1e6
@@ -86,12 +88,14 @@ def cost(params, usage):
 class _Run:
     """One run of asking."""
 
-    def __init__(self, params, log):
+    def __init__(self, params: Params, log: ReplyLog) -> None:
         self.params, self.settings, self.log = params, params.llm, log
-        self.last_answer = None
-        self.failed, self.troubles, self.usages = [], [], []
+        self.last_answer: float | None = None
+        self.failed: list[tuple[Request, str]] = []
+        self.troubles: list[str] = []
+        self.usages: list[Usage] = []
 
-    async def send(self, todo, name):
+    async def send(self, todo: list[Request], name: str) -> Outcome:
         """Return the `Outcome` of sending the requests `todo`."""
         waiting = iter(todo)
         with tqdm(desc=f"ask about {name}", total=len(todo), unit="reply") as progress:
@@ -127,9 +131,9 @@ class _Run:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Trouble), wait=_wait, reraise=True,
             stop=stop_before_delay(self.settings.patience),
-            before_sleep=lambda state: self.troubles.append(str(state.outcome.exception())))
+            before_sleep=self._note)
         try:
-            completion = await retrying(self._attempt, request)
+            completion: Completion = await retrying(self._attempt, request)
         except Trouble as error:
             if (self.last_answer or 0) < began:
                 raise AskError(
@@ -144,6 +148,10 @@ class _Run:
             raise
         self.last_answer = time.monotonic()
         return completion.usage or Usage()
+
+    def _note(self, state):
+        """Remember why a request is sent again."""
+        self.troubles.append(str(state.outcome.exception()))
 
     async def _attempt(self, request):
         answer = await self.endpoint.answer(request.body)

@@ -13,17 +13,17 @@ CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud
 SHORTEST_KEY = 6  # `none` and the like are not secrets, and occur in replies
 
 
-def printable(text):
+def printable(text: str) -> str:
     """Return a text without control characters; every kind of line break becomes a newline."""
     return CONTROLS.sub("", BREAKS.sub("\n", ESCAPES.sub("", text)))
 
 
-def one_line(text, length=200):
+def one_line(text: str, length: int = 200) -> str:
     """Return the beginning of a printable text, on one line."""
     return " ".join(text.split())[:length]
 
 
-def clean_body(body, key):
+def clean_body(body: str, key: str) -> str:
     """Return the body of a response, printable and with `[key]` for the API key.
 
     JSON is cleaned string by string, since it may write any character as an escape. A body that

@@ -58,22 +58,24 @@ class Chunk(BaseModel):
     error: JsonValue = None
 
 
-def read_completion(body):
+def read_completion(body: str) -> Completion:
     """Return the `Completion` of a response's body; raises `BadReply` with the reason."""
     return _read(Completion, body)
 
 
-def is_stream(body):
+def is_stream(body: str) -> bool:
     """Return whether a body consists of server-sent events."""
     return re.match(r"\s*(?:data|event|id|retry)?:", body) is not None
 
 
-def put_together(stream):
+def put_together(stream: str) -> str:
     """Return the completion that streamed chunks form, as a JSON body.
 
     Raises `BadReply` if the stream holds an error or ends before the reply does.
     """
-    said, refused, finish_reason, usage, done = [], [], None, None, False
+    said: list[str] = []
+    refused: list[str] = []
+    finish_reason, usage, done = None, None, False
     for line in re.split(r"\r\n|\r|\n", stream):
         field, _, data = line.partition(":")
         if field.strip() != "data" or not data.strip():
@@ -83,8 +85,8 @@ def put_together(stream):
             break
         chunk = _read(Chunk, data)
         if chunk.error is not None:
-            said = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
-            raise BadReply(f"an error in the stream: {one_line(printable(str(said)))}")
+            error = chunk.error.get("message") if isinstance(chunk.error, dict) else chunk.error
+            raise BadReply(f"an error in the stream: {one_line(printable(str(error)))}")
         usage = chunk.usage or usage
         for piece in chunk.choices:
             if piece.index == 0:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import CorpusError
@@ -16,7 +17,7 @@ class Matched(NamedTuple):
     problems: list
 
 
-def read_corpus(path, class_names):
+def read_corpus(path: Path, class_names: list[str]) -> Matched:
     """Return the `Matched` sentences of the file at `path`; raises `CorpusError`.
 
     The file is JSON, or Grocery Store's `classes.csv` with the description files that it names.
@@ -43,7 +44,7 @@ def read_corpus(path, class_names):
 
 def _products(path):
     """`{coarse class: [description of each of its products]}` of Grocery Store's classes.csv."""
-    content = {}
+    content: dict[str, list[str]] = {}
     with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             text = path.parent / row["Product Description Path (str)"].lstrip("/")
@@ -52,12 +53,12 @@ def _products(path):
     return content
 
 
-def match(corpus, class_names, path):
+def match(corpus: dict[str, list[str]], class_names: list[str], path: Path) -> Matched:
     """Return the `Matched` entries of a corpus: names are compared in their `plain_name` form.
 
     Raises `CorpusError` when two entries would both belong to one class.
     """
-    entries = {}
+    entries: dict[str, str] = {}
     for key in corpus:
         other = entries.setdefault(plain_name(key), key)
         if corpus[other] != corpus[key]:
@@ -65,8 +66,8 @@ def match(corpus, class_names, path):
                               "different sentences; remove one")
     sentences, problems = {}, []
     for name in class_names:
-        key = entries.get(plain_name(name))
-        texts = [text.strip() for text in corpus.get(key, [])]
+        found = entries.get(plain_name(name))
+        texts = [text.strip() for text in corpus[found]] if found else []
         sentences[name] = [text for text in dict.fromkeys(texts) if text]
         if key is None:
             problems.append(Problem(name, "not in the corpus"))
@@ -76,7 +77,7 @@ def match(corpus, class_names, path):
     return Matched(sentences, problems)
 
 
-def plain_name(name):
+def plain_name(name: str) -> str:
     """Return a class name in the form used for comparing names.
 
     Lower case, `_` and `-` as spaces, a year first: `Audi_TT-RS coupe 2012` becomes

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ..datasets.root import data_root
 from ..errors import CorpusError, DamagedFile, MissingFile
 from ..files import file_sha256, write_text
+from ..params import Params
 from .corpora import read_corpus
 from .log import log_path, read_log
 from .parse import Problem, parse
@@ -14,22 +17,22 @@ from .queries import read_queries, requests
 
 
 class Descriptions(NamedTuple):
-    """`texts` {class: [text, ...]} in class order, at least one each; `origin` and `problems`.
+    """`texts` {class: [text, ...]} in class order, at least one each; `provenance` and `problems`.
 
-    `origin` records their provenance, `problems` everything that was left out and why.
+    `provenance` records what they come from, `problems` everything that was left out and why.
     """
 
     texts: dict
-    origin: dict
-    problems: list = ()
+    provenance: dict
+    problems: Sequence[Problem] = ()
 
     @property
-    def sha256(self):
+    def sha256(self) -> str:
         """Digest of all three."""
         return _sha256(self._asdict())
 
 
-def describe(params, name, class_names):
+def describe(params: Params, name: str, class_names: list[str]) -> Descriptions:
     """Return the `Descriptions` of dataset `name`, without sending any request.
 
     They come from the corpus that `llm.corpora` names, unchanged, or else from the replies in the
@@ -50,10 +53,11 @@ def describe(params, name, class_names):
     texts |= {class_name: [template.format(class_name)] for class_name in alone}
     problems = [*problems, *(Problem(class_name, "no sentence: has the prompt alone")
                              for class_name in alone)]
-    return Descriptions(texts, origin(params, name, class_names), problems)
+    return Descriptions(texts, provenance(params, name, class_names), problems)
 
 
-def load_references(params, name, class_names, sources):
+def load_references(params: Params, name: str, class_names: list[str],
+                    sources: Iterable[str]) -> dict[str, dict[str, list[str]]]:
     """Return `{source: {class: [text, ...]}}` of AAPE's reference prompts of dataset `name`.
 
     `llm` are the stored descriptions; `human` the sentences of the dataset's `human` file, each
@@ -76,15 +80,15 @@ def _human(params, name, class_names):
             for class_name in class_names}
 
 
-def behind(prompt, sentences):
+def behind(prompt: str, sentences: list[str]) -> list[str]:
     """Return each sentence with the prompt before it."""
     return [f"{prompt} {sentence}" for sentence in sentences]
 
 
-def origin(params, name, class_names):
+def provenance(params: Params, name: str, class_names: list[str]) -> dict[str, Any]:
     """Return the provenance record of the descriptions of dataset `name`."""
     if name in params.llm.corpora:
-        source = {"corpus": file_sha256(params.root / params.llm.corpora[name])}
+        source: dict[str, Any] = {"corpus": file_sha256(params.root / params.llm.corpora[name])}
     else:
         path = log_path(params, name)
         asked = {"model", "n_replies", "temperature", "max_tokens", "seed", "extra"}
@@ -95,18 +99,18 @@ def origin(params, name, class_names):
             "template": params.datasets[name].template, **source}
 
 
-def path_of(params, name):
+def path_of(params: Params, name: str) -> Path:
     """Return where the descriptions of dataset `name` are stored."""
     return params.root / "artefacts" / "descriptions" / f"{name}.json"
 
 
-def save(path, descriptions):
+def save(path: Path, descriptions: Descriptions) -> None:
     """Write descriptions as JSON with their digest, atomically."""
     content = descriptions._asdict() | {"sha256": descriptions.sha256}
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def load_descriptions(params, name, class_names):
+def load_descriptions(params: Params, name: str, class_names: list[str]) -> Descriptions:
     """Return the stored `Descriptions` of dataset `name` for these class names.
 
     Raises `FileNotFoundError`, or `DamagedFile` for a file that has changed or was made for other
@@ -115,7 +119,7 @@ def load_descriptions(params, name, class_names):
     path = path_of(params, name)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        loaded = Descriptions(content["texts"], content["origin"],
+        loaded = Descriptions(content["texts"], content["provenance"],
                               [Problem(*problem) for problem in content["problems"]])
         intact = loaded.sha256 == content["sha256"]
     except FileNotFoundError:
@@ -124,10 +128,10 @@ def load_descriptions(params, name, class_names):
         intact = False
     if not intact:
         raise DamagedFile(f"{path} has changed since it was written; delete it and make it again")
-    for key, value in origin(params, name, class_names).items():
-        if loaded.origin.get(key) != value:
-            raise DamagedFile(f"{path} was made with {key} = {loaded.origin.get(key)!r}, but this "
-                              f"run has {key} = {value!r}; run `dvc repro describe`")
+    for key, value in provenance(params, name, class_names).items():
+        if loaded.provenance.get(key) != value:
+            raise DamagedFile(f"{path} was made with {key} = {loaded.provenance.get(key)!r}, but "
+                              f"this run has {key} = {value!r}; run `dvc repro describe`")
     return loaded
 
 

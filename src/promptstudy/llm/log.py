@@ -10,11 +10,13 @@ import hashlib
 import json
 import os
 from datetime import UTC, datetime
-from typing import NamedTuple
+from pathlib import Path
+from typing import IO, NamedTuple
 
 from ..errors import DamagedFile
 from ..files import write_text
-from .queries import request_key
+from ..params import Params
+from .queries import Request, request_key
 
 
 class Reply(NamedTuple):
@@ -24,7 +26,7 @@ class Reply(NamedTuple):
     body: str
 
 
-def read_log(path):
+def read_log(path: Path) -> list[Reply]:
     """Return the `Reply`s of a log, oldest first; none if there is no such file.
 
     A torn last line, left by a crash, is skipped. Raises `DamagedFile` naming the first other line
@@ -36,8 +38,9 @@ def read_log(path):
 class ReplyLog:
     """Appends replies to the log at `path`. A context manager; raises `DamagedFile`."""
 
-    def __init__(self, path):
-        self.path, self._digests = path, None
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._digests: IO[str] | None = None
 
     def __enter__(self):
         self._so_far = _read(self.path)[1]
@@ -55,7 +58,8 @@ class ReplyLog:
         if self._digests:
             self._digests.close()
 
-    def append(self, request, body, changes=None):
+    def append(self, request: Request, body: str, changes: dict[str, str | None] | None = None,
+               ) -> None:
         """Write a reply; it is on disk when this returns.
 
         `changes` are those that the endpoint made necessary in the request (see `adapt`).
@@ -76,7 +80,7 @@ class ReplyLog:
         self._digests.flush()
 
 
-def log_path(params, name):
+def log_path(params: Params, name: str) -> Path:
     """Return where the replies about dataset `name` are stored."""
     return params.root / "data" / "descriptions" / f"{name}.jsonl"
 

@@ -4,11 +4,14 @@ Everything that is left out is a `Problem` with its reason.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import regex
 
-from .completion import BadReply, read_completion
+from .completion import BadReply, Choice, read_completion
+from .log import Reply
+from .queries import Request
 
 WORDS = (3, 60)  # the fewest and the most in a sentence
 LEAST_OF_ITEM = 2  # words in a list item, which lacks only the full stop of a sentence
@@ -52,13 +55,13 @@ class Parsed(NamedTuple):
     problems: list
 
 
-def summary(problems):
+def summary(problems: Iterable[Problem]) -> str:
     """Return `reason: count, ...` of problems, the most frequent first."""
     counts = Counter(problem.reason for problem in problems).most_common()
     return ", ".join(f"{reason}: {count}" for reason, count in counts) or "nothing"
 
 
-def parse(requests, replies):
+def parse(requests: list[Request], replies: Iterable[Reply]) -> Parsed:
     """Return the `Parsed` replies to `requests`, sentences in the order of the requests.
 
     Of several replies with the same key the last good one counts. Duplicate sentences of a class
@@ -70,7 +73,7 @@ def parse(requests, replies):
             answers[reply.key] = read_completion(reply.body)
         except BadReply:
             pass  # ask() has sent the request again; if that failed, it is unanswered
-    sentences = {request.class_name: [] for request in requests}
+    sentences: dict[str, list[str]] = {request.class_name: [] for request in requests}
     problems, seen = [], set()
     for request in requests:
         name = request.class_name
@@ -88,12 +91,12 @@ def parse(requests, replies):
     return Parsed(sentences, problems)
 
 
-def without_sentence(parsed):
+def without_sentence(parsed: Parsed) -> list[str]:
     """Return the classes of `Parsed` replies that have no sentence at all."""
     return [name for name, sentences in parsed.sentences.items() if not sentences]
 
 
-def split_reply(choice):
+def split_reply(choice: Choice) -> tuple[list[str], list[tuple[str, str]]]:
     """Return the usable sentences of a reply and `(reason, text)` of everything else in it."""
     said = choice.message.content or ""
     text = THOUGHTS.sub("", said).strip()

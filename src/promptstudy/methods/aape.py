@@ -2,21 +2,22 @@
 
 import torch
 
-from ..methods.reference_prompts import reference_features, references
+from ..params.methods.aape import OTHERS_AAPE
 from ..plans import plan
 from .aape_core import AAPE
 from .aape_retrieval import Retriever
 from .losses import cross_entropy
+from .reference_prompts import reference_features, references
 
 CHUNK = 256  # images that are predicted at once
 
 
 class Classifier(AAPE):
-    """AAPE that classifies: w_c(x) = norm(t_c + MLP([p; t_c])), z_c = f . w_c(x) / tau.
+    """AAPE that classifies, by z_c = ((1 - s) f + s p) . t_c / tau (see `projections`).
 
     t_c, the rows of `templates` [C, d], are the normalised features of the classes' hand-crafted
-    prompts; the reference prompts of a training image are those of its class. The projection
-    starts so that w_c = t_c: before the first step this is zero-shot CLIP.
+    prompts; the reference prompts of a training image are those of its class. Before the first step
+    p = f, so AAPE starts as zero-shot CLIP.
     """
 
     reads_local = False
@@ -28,22 +29,27 @@ class Classifier(AAPE):
 
     def logits(self, features, generated):
         """Return z [R, B, C] of normalised image features and their AAPEs, [R, B, d] both."""
-        return self.logit_scale * self.projection.cosines(features, generated, self.templates)
+        return self.logit_scale * self.projection.scores(features, generated, self.templates)
 
     def task_loss(self, batch, generated):
         """Return the cross-entropy [R] of the classes."""
         return cross_entropy(self.logits(batch.features, generated), batch.labels)
 
     @torch.no_grad()
-    def predict(self, features):
-        """Return the predicted classes [R, N] of normalised image features [N, d]."""
-        return torch.cat([self.scores(part).argmax(dim=-1) for part in features.split(CHUNK)],
-                         dim=1)
+    def predict(self, features, about=None):
+        """Return the predicted classes [R, N] of normalised image features [N, d].
 
-    def scores(self, features):
-        """Return z [R, N, C] of normalised image features [N, d]; generator and projection only."""
-        features = features.expand(len(self.templates), *features.shape)
-        return self.logits(features, self.generate(features))
+        Their AAPEs are those of the images `about` [N, d], by default of the images themselves.
+        """
+        about = features if about is None else about
+        pairs = zip(features.split(CHUNK), about.split(CHUNK), strict=True)
+        return torch.cat([self.scores(*pair).argmax(dim=-1) for pair in pairs], dim=1)
+
+    def scores(self, features, about=None):
+        """Return z [R, N, C] of images (see `predict`); needs generator and projection alone."""
+        runs = len(self.templates), -1, -1
+        about = features if about is None else about
+        return self.logits(features.expand(*runs), self.generate(about.expand(*runs)))
 
 
 def texts(task):
@@ -57,11 +63,12 @@ def texts(task):
 def build(task, setting, class_names, draws):
     """Return the untrained AAPE of a setting: `Retriever` for retrieval, else `Classifier`."""
     common = setting.variant, task.logit_scale, task.params.seeds
-    prompts = reference_features(task, setting.variant.reference)
     if setting.protocol == "retrieval":
+        prompts = reference_features(task, setting.variant.reference)
         return Retriever(task.encoder.dim, *common, prompts)
-    base = slice(len(class_names))
-    return Classifier(task.template_features[base], *common, prompts.of(base))
+    seen = len(class_names)
+    prompts = reference_features(task, setting.variant.reference, seen)
+    return Classifier(task.template_features[:seen], *common, prompts)
 
 
 def restore(task, setting, learned, subset="all", onto=None):
@@ -73,3 +80,21 @@ def restore(task, setting, learned, subset="all", onto=None):
         return Retriever(task.encoder.dim, *common).restore(learned)
     templates = task.encoder.encode_templates(onto.names_of(subset), [onto.template])
     return Classifier(templates, *common).restore(learned)
+
+
+def predictions(params, setting, model, inputs):
+    """Return the predictions [R, N] of the variant and a control, `{label: [R, N]}`.
+
+    The control, of the main variant in base-to-new, gives every image the AAPE of another image.
+    """
+    features, = inputs
+    found = {setting.variant.label: model.predict(features)}
+    if (setting.protocol, setting.variant) == ("base_to_new", params.aape.base_to_new):
+        found[OTHERS_AAPE] = model.predict(features, other_images(features))
+    return found
+
+
+def other_images(features):
+    """Return the features [N, d] in another order: each image has that of one half the list away.
+    """
+    return features.roll(len(features) // 2, dims=0)

@@ -10,7 +10,7 @@ from .aape_core import AAPE
 
 
 class Retriever(AAPE):
-    """AAPE that matches images and captions: v = norm(f + MLP([p; f])) stands for f.
+    """AAPE that matches images and captions: v = norm((1 - s) f + s p) stands for f.
 
     The reference prompts of a label are its captions e_j. Training aligns both ways: with
     s_ij = v_i . e_j / tau over a batch's images i and all of their captions j, L_task is the mean

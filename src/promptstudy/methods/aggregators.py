@@ -21,14 +21,16 @@ class Attention(nn.Module):
     prompt, `values="learned"` gives p^a = norm(E_mean + W_o concat_h(sum_k a_hk E_k W_v^h)), with
     W_o = 0 at first, and `values="identity"` norm(sum_k a_k E_k), a_k being the mean of the a_hk: a
     convex combination of the prompts. There is no code of position, so their order does not
-    matter. Raises `ValueError` for a number of heads that does not divide d.
+    matter. In training a share `dropout` of the a_hk is 0 in each step and the others are larger by
+    1 / (1 - dropout). Raises `ParamsError` for a number of heads that does not divide d.
     """
 
-    def __init__(self, generators, dim, heads, values):
+    def __init__(self, generators, dim, heads, values, dropout):
         super().__init__()
         if dim % heads:
             raise ParamsError(f"{heads} heads do not divide features of size {dim}")
         self.heads, self.values = heads, values
+        self.dropout, self.generators = dropout, generators
         # features have norm 1 where an attention layer expects sqrt(d) of query and key
         self.scale = dim / (dim // heads) ** 0.5
         self.query = Linear(generators, dim, dim, bias=False)
@@ -47,6 +49,9 @@ class Attention(nn.Module):
 
     def forward(self, images, prompts, weights):
         attention = self.weights(images, prompts, weights)
+        if self.training and self.dropout:
+            kept = _draw(self.generators, attention) >= self.dropout
+            attention = attention * kept / (1 - self.dropout)
         if self.values == "identity":
             return _mean(prompts, attention.mean(dim=2))
         mixed = torch.einsum("rbhk,rbkd->rbhd", attention, prompts)
@@ -70,8 +75,7 @@ class Random(nn.Module):
         self.generators = generators
 
     def forward(self, images, prompts, weights):
-        draws = [torch.rand(weights.shape[1:], generator=g) for g in self.generators]
-        lots = torch.stack(draws).to(weights.device).masked_fill(weights == 0, -1)
+        lots = _draw(self.generators, weights).masked_fill(weights == 0, -1)
         return _mean(prompts, F.one_hot(lots.argmax(dim=-1), lots.shape[-1]).to(prompts.dtype))
 
 
@@ -85,6 +89,12 @@ class Perceptron(nn.Module):
     def forward(self, images, prompts, weights):
         mean = torch.einsum("rbk,rbkd->rbd", weights, prompts)
         return F.normalize(mean + self.mlp(mean), dim=-1)
+
+
+def _draw(generators, like):
+    """Random numbers in [0, 1) of the shape of `like` [R, ...], each run's from its generator."""
+    draws = [torch.rand(like.shape[1:], generator=generator) for generator in generators]
+    return torch.stack(draws).to(like.device)
 
 
 def _mean(prompts, weights):

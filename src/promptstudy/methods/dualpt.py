@@ -2,19 +2,27 @@
 
 Hu, Lin, Wang, Sun and Xu, *Context-Aware Prompt Tuning for Vision-Language Model with
 Dual-Alignment*, 2023. Re-implemented from the abstract, which names the two alignments and nothing
-else; the equations follow PLOT (Chen et al., ICLR 2023) for the local side, and for the text side
-KgCoOp (`mean`), ProGrad (`kl`) or the transport that the local side has.
+else. The equations of the local side follow PLOT (Chen et al., ICLR 2023); those of the text side
+follow KgCoOp (`mean`), ProGrad (`kl`) or the transport of the local side (`ot`).
 """
 
+from typing import Any
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..class_texts import descriptions, sentences
-from .losses import cross_entropy
+from ..clip.text import TextEncoder
+from ..clip.text_features import DescriptionFeatures
+from ..params import Setting
+from ..params.methods.dualpt import DuAlPTVariant
+from ..task import Task
+from .losses import Batch, cross_entropy
 from .plot import PLOT
 from .transport import sinkhorn
 
-ITERATIONS = 100  # plans are fitted to 1e-4 of a weight within these, at entropy 0.02
+ITERATIONS = 100  # enough to fit plans to within 1e-4 of a weight at entropy 0.02
 NEAREST = 0.2  # `topk` averages this share of the local features (PLOT's 10 of 49)
 TAU_TEXT = 0.1  # temperature of `infonce`
 
@@ -24,19 +32,23 @@ class DuAlPT(PLOT):
 
     With E_ck the K descriptions of class c, and PLOT's scores z^g by an image's global and z^l by
     its local features, training minimises CE(z^g) + alpha CE(z^l) + lambda L_text (see
-    `text_loss`). The prediction is the largest z^g + beta z^l; neither it nor new classes need
-    descriptions.
+    `text_loss`). The prediction is the largest z^g + beta z^l, which needs no descriptions, even
+    of new classes.
 
     variant: `DuAlPTVariant`; the other arguments are PLOT's, and `descriptions` are those of the
-    classes. They and `train_local` are needed if their part of the loss weighs more than 0.
+    classes. These and `train_local` are needed only if their parts of the loss have a weight.
     """
 
-    def __init__(self, encoder, class_names, variant, logit_scale, *, descriptions=None, **given):
-        super().__init__(encoder, class_names, variant, logit_scale, **given)
-        self.descriptions = descriptions
+    variant: DuAlPTVariant
 
-    def local_plan(self, similarity):
-        """Return what each pair of local feature and prompt weighs, for similarities [..., L, N].
+    def __init__(self, encoder: TextEncoder, class_names: list[str], variant: DuAlPTVariant,
+                 logit_scale: float, *, descriptions: DescriptionFeatures | None = None,
+                 **given: Any) -> None:
+        super().__init__(encoder, class_names, variant, logit_scale, **given)
+        self.descriptions: Any = descriptions
+
+    def local_plan(self, similarity: Tensor) -> Tensor:
+        """Return the weight of each pair of local feature and prompt: similarities are [..., L, N].
 
         `ot`: PLOT's transport plan; `topk`: for each prompt the most similar local features.
         Weights add up to 1.
@@ -45,22 +57,23 @@ class DuAlPT(PLOT):
         match self.variant.local_align:
             case "ot":
                 return super().local_plan(similarity)
-            case "topk":
+            case _:  # topk
                 count = max(1, round(NEAREST * n_local))
                 chosen = similarity.topk(count, dim=-2).indices
                 ones = torch.zeros_like(similarity).scatter(-2, chosen, 1.0)
                 return ones / (count * n_prompts)
 
-    def text_cost(self, prompts):
+    def text_cost(self, prompts: Tensor) -> Tensor:
         """Return 1 - T_cn . E_ck [R, C, N, K] of the prompts [R, C, N, d]."""
         return 1 - torch.einsum("rcnd,ckd->rcnk", prompts, self.descriptions.features)
 
-    def text_plan(self, cost):
+    def text_plan(self, cost: Tensor) -> Tensor:
         """Return the transport plan [R, C, N, K] of prompts to the descriptions of their class."""
         return sinkhorn(cost, self.variant.eps_text, ITERATIONS,
                         column_weights=self.descriptions.weights)
 
-    def text_loss(self, features, classes, prompts, logits):
+    def text_loss(self, features: Tensor, classes: Tensor, prompts: Tensor,
+                  logits: Tensor) -> Tensor:
         """Return L_text [R], the distance of the prompts to the descriptions E_ck of their class.
 
         `ot`: mean_c sum_nk P_nk (1 - T_cn . E_ck); `mean`: mean_c (1 - T_c . E_c), E_c the
@@ -78,13 +91,13 @@ class DuAlPT(PLOT):
             case "infonce":
                 own = torch.arange(len(mean), device=mean.device).expand(len(classes), -1)
                 return cross_entropy(classes @ mean.T / TAU_TEXT, own)
-            case "kl":
+            case _:  # kl
                 teacher = self.global_logits(features, mean).log_softmax(dim=-1)
                 divergence = F.kl_div(logits.log_softmax(dim=-1), teacher, reduction="none",
                                       log_target=True)
                 return divergence.sum(dim=-1).mean(dim=-1)
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> Tensor:
         """Return CE(z^g) + alpha CE(z^l) + lambda L_text [R] of each run on its batch."""
         classes, prompts = self.class_features()
         logits = self.global_logits(batch.features, classes)
@@ -98,7 +111,7 @@ class DuAlPT(PLOT):
                                                                     prompts, logits)
         return loss
 
-    def scores(self, features, local, classes, prompts):
+    def scores(self, features: Tensor, local: Tensor, classes: Tensor, prompts: Tensor) -> Tensor:
         """Return the class scores [R, B, C] that predict, z^g + beta z^l (see `PLOT.scores`)."""
         scores = self.global_logits(features, classes)
         if self.variant.beta_infer:
@@ -106,20 +119,17 @@ class DuAlPT(PLOT):
         return scores
 
 
-def texts(task):
+def texts(task: Task) -> dict[str, list[str]]:
     """Return the descriptions that the prompts are aligned with."""
     return sentences(task)
 
 
-def build(task, setting, class_names, draws):
-    """Return the untrained DuAl-PT of a setting, one run a seed."""
+def build(task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> DuAlPT:
+    """Return the untrained DuAl-PT of a setting, one run per seed."""
     of_classes = descriptions(task, setting.variant.descriptions).of(slice(len(class_names)))
     return DuAlPT(task.encoder, class_names, setting.variant, task.logit_scale,
                   seeds=task.params.seeds, train_local=task.pack.train.local,
                   descriptions=of_classes)
 
 
-def restore(task, setting, learned, subset="all", onto=None):
-    """Return the learned prompts around the class names of a subset of `onto`, or of the task."""
-    return DuAlPT(task.encoder, (onto or task).names_of(subset), setting.variant, task.logit_scale,
-                  contexts=learned["contexts"])
+restore = DuAlPT.restore

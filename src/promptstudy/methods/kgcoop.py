@@ -1,10 +1,12 @@
-"""KgCoOp: class features that learn, but stay near the hand-crafted ones (Yao et al., CVPR 2023).
+"""KgCoOp: learned class features that stay near the hand-crafted ones (Yao et al., CVPR 2023).
 
-After the paper's code; its weight w = 8 is from memory.
+Follows the paper's code; the weight w = 8 is from memory.
 """
 
+from torch import Tensor
+
 from .hand_crafted import HeldToHandCrafted, restore, texts  # noqa: F401 -- see `table`
-from .losses import cross_entropy
+from .losses import Batch, cross_entropy
 
 
 class KgCoOp(HeldToHandCrafted):
@@ -16,7 +18,7 @@ class KgCoOp(HeldToHandCrafted):
     variant: `KgCoOpVariant`; `hard` [C, d] are the normalised h_c.
     """
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> Tensor:
         """Return CE + w (1 - mean_c s_c . h_c) [R] of each run on its batch."""
         soft = self.class_features()
         distance = 1 - (soft * self.hard).sum(dim=-1).mean(dim=-1)

@@ -3,34 +3,41 @@
 import functools
 import math
 import warnings
+from typing import Any
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 from tqdm import tqdm
+
+from ..clip.backbone import Backbone
+from ..datasets.packs import FeaturePack
+from ..params import Params
 
 COARSE = (1e6, 1e4, 1e2, 1, 1e-2, 1e-4, 1e-6)
 HALVINGS = 8
 DEFAULT_C = 1.0  # scikit-learn's own, where there is no validation image to choose C on
 
 
-def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
+def fit_linear_probe(features: Tensor, labels: Tensor, val_features: Tensor, val_labels: Tensor,
+                     n_classes: int) -> tuple[Tensor, Tensor, float]:
     """Return `(weight [C, d], bias [C], C value)` of the best probe on the validation images.
 
     L2-regularised logistic regression on un-normalised features. As in CoOp's code, the inverse
     regularisation strength is the best of a coarse grid, refined by eight rounds of bisection
-    of the decades around it. Without validation images it is `DEFAULT_C`.
+    within a decade on either side. Without validation images it is `DEFAULT_C`.
     """
 
     @functools.cache  # the bisection comes back to values it has tried
     def fitted(log_c):
         model = LogisticRegression(C=10**log_c, max_iter=1000, solver="lbfgs")
-        # the products are too small to share between threads, which mostly wait for each other
+        # matrices are so small that several threads would mostly wait for each other
         with warnings.catch_warnings(), threadpool_limits(1):
-            # hardly regularised probes stop at 1,000 iterations, as they do in CoOp's runs
+            # with little regularisation 1,000 iterations are not enough, in CoOp's runs either
             warnings.simplefilter("ignore", ConvergenceWarning)
-            # with one image a class, class numbers look like a regression's target
+            # with one image per class, scikit-learn takes the labels for numbers to predict
             warnings.filterwarnings("ignore", message="The number of unique classes")
             model.fit(features.numpy(), labels.numpy())
         return model
@@ -44,7 +51,7 @@ def fit_linear_probe(features, labels, val_features, val_labels, n_classes):
     weight = torch.zeros(n_classes, features.shape[1])
     bias = torch.full((n_classes,), -torch.inf)  # a class without an image is never predicted
     rows, offsets = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
-    if len(model.classes_) == 2:  # scikit-learn gives one row: the second class over the first
+    if len(model.classes_) == 2:  # scikit-learn gives one row: the second class minus the first
         rows, offsets = (torch.cat([torch.zeros_like(t), t]) for t in (rows, offsets))
     weight[model.classes_], bias[model.classes_] = rows.float(), offsets.float()
     return weight, bias, 10**best
@@ -61,9 +68,9 @@ def _searched(score):
     return best
 
 
-def fit_all(params, pack, progress=None):
+def fit_all(params: Params, pack: FeaturePack, progress: str | None = None) -> dict[str, Tensor]:
     """Return the tensors `SHOTS/SEED/{weight,bias,C}` of the probes of every draw of the suite."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     runs = [(shots, seed) for shots in params.shots for seed in params.seeds]
     for shots, seed in tqdm(runs, desc=progress, disable=progress is None):
         train, val = pack.draw(shots, seed)
@@ -75,13 +82,13 @@ def fit_all(params, pack, progress=None):
     return tensors
 
 
-def origin(params, pack, backbone):
+def provenance(params: Params, pack: FeaturePack, backbone: Backbone) -> dict[str, Any]:
     """Return the record of what a dataset's linear probes depend on."""
     return {"method": "linear_probe", "seeds": params.seeds, "shots": params.shots,
-            "images": pack.origin["images"], "class_names": pack.class_names,
+            "images": pack.provenance["images"], "class_names": pack.class_names,
             "image_fingerprint": backbone.image_fingerprint}
 
 
-def predict(features, weight, bias):
+def predict(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return the predicted classes [N] of un-normalised image features [N, d]."""
     return (features @ weight.T + bias).argmax(dim=-1)

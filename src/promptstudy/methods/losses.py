@@ -1,9 +1,21 @@
-"""Losses that several methods share."""
+"""What losses are computed from, and those that several methods share."""
 
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 
-def cross_entropy(logits, labels):
+class Batch(NamedTuple):
+    """The input of a method's loss: one batch of images for each of R runs."""
+
+    index: torch.Tensor  # type: ignore[assignment] # [R, B] index of each image in the training images
+    features: torch.Tensor  # [R, B, d] normalised global features
+    labels: torch.Tensor  # [R, B]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean cross-entropy [R] of each run: logits [R, B, C], labels [R, B]."""
     losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
     return losses.view_as(labels).mean(dim=-1)

@@ -1,11 +1,14 @@
-"""AAPE's projections: from an image's AAPE p and a vector x to the vector w that replaces x.
+"""AAPE's projections: how an image's AAPE p and its feature f become scores of the classes.
 
-x is a class's template feature, then w is the class's weight, or (in retrieval) the image feature.
-Every projection starts as w = x, so that AAPE starts as zero-shot CLIP.
+Each is called with AAPEs and features [R, N, d] and returns the adapted image features [R, N, d],
+not yet normalised, by which retrieval ranks captions; `scores` compares images with classes. Before
+the first step, when p = f or the last layer is 0, all scores are zero-shot CLIP's. Inferred from
+the abstract.
 """
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .stacked import MLP
@@ -16,23 +19,45 @@ PIECE = 2**20  # numbers [R, b, C, d] that are computed at once: few enough for 
 KEPT = 2**24
 
 
-class ResidualMLP(nn.Module):
-    """w = x + MLP([p; x]), whose last layer starts from 0."""
+class Language(nn.Module):
+    """z_c = ((1 - s) f + s p) . t_c: the AAPE votes for the classes that it speaks about.
 
-    def __init__(self, generators, dim):
+    It has the share s of the vote and learns nothing itself. What the generator has learned
+    reaches a class only through p . t_c, the cosine of two texts; with s = 0 this is zero-shot
+    CLIP.
+    """
+
+    def __init__(self, generators, dim, share):
+        super().__init__()
+        self.share = share
+
+    def forward(self, prompts, images):
+        return torch.lerp(images, prompts, self.share)
+
+    def scores(self, images, prompts, classes):
+        """Return z [R, B, C] of images and their AAPEs [R, B, d] and class templates [R, C, d]."""
+        return self(prompts, images) @ classes.mT
+
+
+class ClassMLP(nn.Module):
+    """z_c = f . norm(t_c + MLP([p; t_c])): the AAPE moves the class templates.
+
+    The MLP can also move them without it, and does: see `BlindMLP`.
+    """
+
+    def __init__(self, generators, dim, share):
         super().__init__()
         self.mlp = MLP(generators, dim, hidden=dim, inputs=2, zero=True)
 
-    def forward(self, prompts, vectors):
-        """Return w [R, B, d] of pairs of AAPE and vector, [R, B, d] both."""
-        return vectors + self.mlp(torch.cat([prompts, vectors], dim=-1))
+    def forward(self, prompts, images):
+        return images + self.mlp(torch.cat([prompts, images], dim=-1))
 
-    def cosines(self, images, prompts, classes):
-        """Return cos(f, w_c) [R, B, C] of images and their AAPEs [R, B, d] and classes [R, C, d].
+    def scores(self, images, prompts, classes):
+        """Return z [R, B, C] (see `Language.scores`).
 
-        The first layer is a sum of one term an image and one a class, so [p; x] is never formed.
-        What is behind it needs every pair: images are taken in pieces, and a large batch's pairs
-        are computed again for the gradient rather than kept.
+        The first layer is a sum of one term per image and one per class, so [p; t_c] is never
+        formed. What is behind it needs every pair: images are taken in pieces, and a large batch's
+        pairs are computed again for the gradient rather than kept.
         """
         of_prompt, of_class = (self.mlp.scale * self.mlp.first.weight).chunk(2, dim=1)
         first = prompts @ of_prompt
@@ -50,30 +75,19 @@ class ResidualMLP(nn.Module):
                           for part in pieces], dim=1)
 
 
-class Linear(nn.Module):
-    """w = W_1 p + W_2 x with W_1 = 0 and W_2 = 1 at first.
+class BlindMLP(nn.Module):
+    """z_c = f . norm(t_c + MLP(t_c)): `ClassMLP` that is not given the AAPE, a control."""
 
-    f . w_c = f . W_1 p + f . W_2 t_c, whose first term is the same for every class: with this
-    projection an image's AAPE changes the order of the classes through the norm of w_c alone.
-    """
-
-    def __init__(self, generators, dim):
+    def __init__(self, generators, dim, share):
         super().__init__()
-        start = torch.cat([torch.zeros(dim, dim), torch.eye(dim)])
-        self.weight = nn.Parameter(start.repeat(len(generators), 1, 1))
+        self.mlp = MLP(generators, dim, hidden=dim, zero=True)
 
-    def forward(self, prompts, vectors):
-        """Return w [R, B, d] of pairs of AAPE and vector, [R, B, d] both."""
-        return torch.cat([prompts, vectors], dim=-1) @ self.weight
+    def forward(self, prompts, images):
+        return images + self.mlp(images)
 
-    def cosines(self, images, prompts, classes):
-        """Return cos(f, w_c) [R, B, C] (see `ResidualMLP.cosines`), from products of two alone."""
-        of_prompt, of_class = self.weight.chunk(2, dim=1)
-        first, second = prompts @ of_prompt, classes @ of_class
-        products = (images * first).sum(dim=-1, keepdim=True) + images @ second.mT
-        squares = (first.square().sum(dim=-1, keepdim=True) + 2 * first @ second.mT
-                   + second.square().sum(dim=-1)[:, None])
-        return products / squares.sqrt()
+    def scores(self, images, prompts, classes):
+        """Return z [R, B, C] (see `Language.scores`)."""
+        return images @ F.normalize(classes + self.mlp(classes), dim=-1).mT
 
 
-PROJECTIONS = {"mlp_residual": ResidualMLP, "linear": Linear}
+PROJECTIONS = {"language": Language, "class": ClassMLP, "blind": BlindMLP}

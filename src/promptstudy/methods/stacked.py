@@ -1,13 +1,15 @@
 """Linear layers and perceptrons of R runs side by side: every weight has a leading run axis."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 STREAM = 0x9E3779B9  # keeps these random numbers apart from those that order a run's images
 
 
-def generators_of(seeds):
+def generators_of(seeds: Sequence[int]) -> list[torch.Generator]:
     """Return a generator for each run's random numbers."""
     return [torch.Generator().manual_seed(seed ^ STREAM) for seed in seeds]
 
@@ -15,16 +17,17 @@ def generators_of(seeds):
 class Linear(nn.Module):
     """R linear maps of [R, ..., size_in] to [R, ..., size_out], weight [R, size_in, size_out].
 
-    Each run draws as `torch.nn.Linear` does, uniformly within 1 / sqrt(size_in), from its own one
-    of `generators`; `zero` starts all runs from 0 instead.
+    Each run draws as `torch.nn.Linear` does, uniformly within 1 / sqrt(size_in), with its own
+    one of the `generators`; `zero` starts all runs from 0 instead.
     """
 
-    def __init__(self, generators, size_in, size_out, bias=True, zero=False):
+    def __init__(self, generators: list[torch.Generator], size_in: int, size_out: int,
+                 bias: bool = True, zero: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(_draw(generators, size_in, (size_in, size_out), zero))
         self.bias = nn.Parameter(_draw(generators, size_in, (size_out,), zero)) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         rows = x.flatten(1, -2)
         mapped = (rows @ self.weight if self.bias is None
                   else torch.baddbmm(self.bias[:, None], rows, self.weight))
@@ -36,37 +39,39 @@ class MLP(nn.Module):
 
     The input is one normalised feature, or `inputs` of them side by side. Layers expect features of
     norm sqrt(dim), so they are scaled on the way in and back on the way out; at norm 1, GELU would
-    be as good as linear and the output as good as constant.
+    be nearly linear and the output nearly constant.
     """
 
-    def __init__(self, generators, dim, hidden, inputs=1, zero=False):
+    def __init__(self, generators: list[torch.Generator], dim: int, hidden: int, inputs: int = 1,
+                 zero: bool = False) -> None:
         super().__init__()
         self.scale = dim ** 0.5
         self.first = Linear(generators, inputs * dim, hidden)
         self.second = Linear(generators, hidden, dim, zero=zero)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.output(self.first(self.scale * x))
 
-    def output(self, hidden):
-        """Return the output [..., dim] of what the first layer gave."""
+    def output(self, hidden: Tensor) -> Tensor:
+        """Return the output [..., dim] for an output of the first layer."""
         return self.second(F.gelu(hidden)) / self.scale
 
 
 class ContextNetwork(nn.Module):
     """R networks linear - ReLU - linear that turn features [R, N, d] into context [R, N, D].
 
-    The hidden layer has d / 16 units, as CoCoOp's meta-network. With `zero` the second layer starts
-    from 0: at first the networks change nothing.
+    The hidden layer has d / 16 units, as in CoCoOp's meta-network. With `zero` the second layer
+    starts from 0: at first the networks change nothing.
     """
 
-    def __init__(self, generators, size_in, size_out, zero=False):
+    def __init__(self, generators: list[torch.Generator], size_in: int, size_out: int,
+                 zero: bool = False) -> None:
         super().__init__()
         hidden = max(1, size_in // 16)
         self.first = Linear(generators, size_in, hidden)
         self.second = Linear(generators, hidden, size_out, zero=zero)
 
-    def forward(self, features):
+    def forward(self, features: Tensor) -> Tensor:
         return self.second(self.first(features).relu())
 
 

@@ -2,7 +2,7 @@
 
 Each such module has, beside its model,
     texts(task)                                  the texts it learns from (JSON-able), or None
-    build(task, setting, class_names, draws)     the untrained model, one run a seed
+    build(task, setting, class_names, draws)     the untrained model, one run per seed
     restore(task, setting, learned, subset="all", onto=None)
                                                  what was learned, around other class names
 and, if one training gives several predictors,
@@ -13,12 +13,17 @@ how it is called and drawn, is `params/methods/NAME.py`.
 
 import difflib
 import importlib
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
 
 from ..errors import ParamsError
+from ..params import Params, Setting
 from ..params.methods import BLOCKS
 
 
-def load(name):
+def load(name: str) -> ModuleType:
     """Return the module of a method; raises `ParamsError` listing the methods for another name."""
     if name not in BLOCKS:
         near = difflib.get_close_matches(name, BLOCKS, n=1, cutoff=0)[0]
@@ -27,7 +32,8 @@ def load(name):
     return importlib.import_module(f"{__package__}.{name}")
 
 
-def predictions(params, method, setting, model, inputs):
+def predictions(params: Params, method: str, setting: Setting, model: Any,
+                inputs: list[Tensor]) -> dict[str, Tensor]:
     """Return what a trained `model` predicts of its `inputs`, `{label of the variant: [R, N]}`.
 
     That is one variant, the setting's own, unless the method's module says more.

@@ -1,27 +1,30 @@
 """Entropic optimal transport: Sinkhorn's algorithm (Cuturi, NeurIPS 2013)."""
 
 import torch
+from torch import Tensor
 
-# With costs of at most 2 and at least this entropy, exp(-cost / epsilon) is at least 1e-22: far
-# from underflow, so that logarithms, which take most of the time, can be left out.
+# With costs of at most 2 and at least this entropy, exp(-cost / epsilon) is at least 1e-22. That is
+# far from underflow, so the slow computation with logarithms is not needed.
 PLAIN = 0.04
 
 
 @torch.no_grad()
-def sinkhorn(cost, epsilon, iterations, row_weights=None, column_weights=None):
+def sinkhorn(cost: Tensor, epsilon: float, iterations: int, row_weights: Tensor | None = None,
+             column_weights: Tensor | None = None) -> Tensor:
     """Return the transport plans [..., n, m] of cost matrices [..., n, m], all solved at once.
 
     Costs are between 0 and 2, as cosine distances are. A plan minimises
     sum_ij P_ij (cost_ij + epsilon log P_ij) among all P >= 0 whose rows sum to `row_weights`
-    [..., n] and columns to `column_weights` [..., m]; weights add up to 1 (None: uniform), and what
-    weighs 0 takes no part. With epsilon = inf the plan is their product; the smaller epsilon, the
-    closer it comes to an unregularised one, in more iterations.
+    [..., n] and columns to `column_weights` [..., m]. Weights add up to 1 (None: uniform), and
+    entries of weight 0 take no part. With epsilon = inf the plan is the product of the weights; the
+    smaller epsilon, the closer the plan is to an unregularised one, and the more iterations it
+    takes.
 
-    The algorithm fits rows and columns in turn and ends with the columns, so that these are exact
-    while rows are as near as `iterations` allow. Their number is fixed: nothing is read back from
-    the device to decide when to stop. No gradient flows through a plan, nor need it: the derivative
-    of the minimum by `cost` is the plan itself (envelope theorem), the gradient of
-    `(plan * cost).sum()`.
+    The algorithm fits rows and columns in turn and ends with the columns, so that column sums
+    are exact and row sums are as close as `iterations` allow. The number of iterations is fixed, as
+    deciding when to stop would mean waiting for the device. No gradient flows through a plan, and
+    none has to: the derivative of the minimum with respect to `cost` is the plan itself (envelope
+    theorem), which is also the gradient of `(plan * cost).sum()` with the plan held fixed.
     """
     n, m = cost.shape[-2:]
     # rows and columns first: reductions then run over long contiguous stretches of problems
@@ -42,7 +45,7 @@ def _fit(log_kernel, rows, columns, iterations):
 
 
 def _fit_in_logarithms(kernel, rows, columns, iterations):
-    """The same, of the logarithms of all quantities, which cannot underflow."""
+    """Do the same with the logarithms of all quantities, which cannot underflow."""
     rows, columns = rows.log(), columns.log()
     right = torch.zeros_like(columns)
     for _ in range(iterations):

@@ -1,6 +1,7 @@
 """What the blocks of all methods have in common."""
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -36,7 +37,7 @@ class ContextParams(Block):
     init: str | None = Field(None, description="M initial words; null: N(0, 0.02^2)")
 
     @property
-    def label(self):
+    def label(self) -> str:
         """Short name of the variant, e.g. `M16`, `M16-csc`, `M4-middle-words`."""
         parts = [f"M{self.n_ctx}", "csc" if self.class_specific else "",
                  self.position if self.position != "end" else "", "words" if self.init else ""]
@@ -47,11 +48,11 @@ class Setting(NamedTuple):
     """One row of a method's plan; its runs, one per seed, are trained together."""
 
     protocol: str  # few_shot, base_to_new, transfer or retrieval
-    variant: Block  # has a `label`
+    variant: Any  # a block with a `label`, of another kind for each method
     shots: int
 
     @property
-    def key(self):
+    def key(self) -> str:
         """Name of the setting in files, e.g. `few_shot/M16/4`."""
         return f"{self.protocol}/{self.variant.label}/{self.shots}"
 
@@ -69,20 +70,24 @@ class MethodParams(Block):
     required: ClassVar[bool] = False  # must every suite run it?
     naming: ClassVar[str] = "rename one"  # what to do if two ablations share a name
 
+    if TYPE_CHECKING:
+        few_shot: Any = None
+        base_to_new: Any = None
+
     schedule: Schedule
-    ablations: list[Block] = []
+    ablations: Sequence[Block] = []
     ablation_protocol: Literal["few_shot", "base_to_new"] = "few_shot"
     ablation_datasets: list[str] = Field(
         [], description="datasets on which the ablations are trained")
     ablation_shots: list[Positive] = Field([], description="shot counts of the ablations")
 
     @property
-    def ablation_variants(self):
+    def ablation_variants(self) -> list[Any]:
         """The variants of the ablations, as a list."""
         return list(self.ablations)
 
     @property
-    def named_datasets(self):
+    def named_datasets(self) -> dict[str, Iterable[str]]:
         """The datasets that the block names, `{key: names}`: each must be one of the suite's."""
         return {"ablation_datasets": self.ablation_datasets,
                 "schedule.epochs_on": self.schedule.epochs_on}
@@ -93,6 +98,8 @@ class NamedAblations(MethodParams):
 
     That is the main variant of `ablation_protocol`.
     """
+
+    ablations: dict[str, Any] = {}  # type: ignore[assignment]
 
     @model_validator(mode="before")
     @classmethod
@@ -107,12 +114,12 @@ class NamedAblations(MethodParams):
         return {**values, "ablations": ablations}
 
     @property
-    def ablation_variants(self):
+    def ablation_variants(self) -> list[Any]:
         """The variants of the ablations, as a list."""
         return list(self.ablations.values())
 
     @property
-    def base_to_new_labels(self):
+    def base_to_new_labels(self) -> list[str]:
         """Names of all variants with base-to-new results: the main one, then the ablations."""
         return [variant.label for variant in self._base_to_new_variants]
 

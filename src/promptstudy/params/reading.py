@@ -1,7 +1,9 @@
 """Read a YAML file as a typed block; every fault is reported with its key and what to write."""
 
 import difflib
-from typing import get_origin
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -9,9 +11,12 @@ from pydantic import ValidationError
 from ..errors import ParamsError
 from ..names import number_as_key
 from ..textfiles import read_text
+from .blocks import Block
+
+Model = TypeVar("Model", bound=Block)
 
 
-def read_block(path, model):
+def read_block(path: Path, model: type[Model]) -> Model:
     """Return the YAML file at `path` as a `model`, a kind of `Block`.
 
     Raises `ParamsError` listing every fault: the key, what is wrong, and the nearest valid key.
@@ -44,10 +49,10 @@ def _describe(fault, model):
     return f"{key}: {fault['msg'][0].lower()}{fault['msg'][1:]}{value}"
 
 
-def _keys_at(model, location):
+def _keys_at(model: Any, location: Iterable[Any]) -> Iterable[str]:
     """The keys that the block at `location` of a `model` may have."""
     for part in location:
-        annotation = model.model_fields[part].annotation if isinstance(model, type) else model[1]
+        annotation = model[1] if isinstance(model, tuple) else model.model_fields[part].annotation
         arguments = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
         if get_origin(annotation) in (dict, list):
             # the next part, a name given by the user or a number, selects a block in it
@@ -57,6 +62,6 @@ def _keys_at(model, location):
     return model.model_fields
 
 
-def nearest(word, valid):
+def nearest(word: object, valid: Iterable[object]) -> str:
     match = difflib.get_close_matches(str(word), list(map(str, valid)), n=1, cutoff=0)
     return f"; did you mean {match[0]!r}?" if match else ""

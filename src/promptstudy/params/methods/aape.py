@@ -1,33 +1,37 @@
 """The settings of AAPE."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..blocks import Block, Positive, Weight
+from ..blocks import Block, Positive, Share, Weight
 from ..method import NamedAblations
+
+# Under this name the base-to-new results hold the main variant with every image's AAPE exchanged.
+OTHERS_AAPE = "another image's AAPE"
 
 
 class AAPEVariant(Block):
     """One AAPE: its reference prompts, how they are summarised, what learns from the summary."""
 
     name: str | None = Field(None, description="in the results; null: derived from the values")
-    reference: Literal["llm", "human"] = Field(
-        "llm", description="reference prompts: a language model's, or the dataset's `human` ones")
+    reference: Literal["llm", "human", "template", "shuffled"] = Field(
+        "llm", description="reference prompts: a language model's or the dataset's `human` ones; "
+                           "controls: the hand-crafted prompt, or the sentences of another class")
     k: Positive | None = Field(None, description="reference prompts per class; null: all")
     aggregator: Literal["attention", "mean", "random", "mlp"] = Field(
         "attention", description="what summarises the reference prompts")
     agg_values: Literal["learned", "identity"] = Field(
         "learned", description="values of the attention; identity: the prompts themselves")
-    heads: Positive = Field(8, description="of the attention")
-    reward: Literal["cos", "nce"] = Field(
-        "cos", description="what the aggregator learns from")
+    heads: Positive = Field(4, description="of the attention")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1, description="share of the attention's weights that a training step leaves out")
     mu: Weight = Field(1.0, description="weight of the reward's loss")
-    gen_hidden: Positive | None = Field(
-        None, description="hidden width of the generator; null: that of the features")
-    gen_residual: bool = Field(False, description="does the generator start from the image?")
-    proj: Literal["mlp_residual", "linear"] = Field(
-        "mlp_residual", description="how AAPE and class template become the class weight")
+    projection: Literal["language", "class", "blind"] = Field(
+        "language", description="what the AAPE does: it votes for classes, or a perceptron moves "
+                                "the class templates by it; blind: the perceptron is not given it")
+    share: Share = Field(
+        0.5, description="the AAPE's share of the vote, the image has the rest (`language` alone)")
     lambda_distill: Weight = Field(
         1.0, description="weight of the distance from AAPE to the summary; 0: no distillation")
 
@@ -46,3 +50,8 @@ class AAPEParams(NamedAblations):
     base_to_new: AAPEVariant = AAPEVariant()
     retrieval: AAPEVariant = AAPEVariant()
     ablations: dict[str, AAPEVariant] = {}
+
+    @property
+    def base_to_new_labels(self):
+        """Names of all variants with base-to-new results, the exchanged AAPEs coming last."""
+        return [*super().base_to_new_labels, OTHERS_AAPE]

@@ -1,4 +1,4 @@
-"""What can be set about CoCoOp."""
+"""The settings of CoCoOp."""
 
 from ..method import ContextParams, MethodParams
 

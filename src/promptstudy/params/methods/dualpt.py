@@ -1,4 +1,4 @@
-"""What can be set about DuAl-PT."""
+"""The settings of DuAl-PT."""
 
 from typing import Literal
 

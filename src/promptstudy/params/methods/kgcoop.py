@@ -13,7 +13,7 @@ class KgCoOpVariant(Block):
     weight: Weight = Field(8.0, description="weight of the distance from the hand-crafted prompt")
 
     @property
-    def label(self):
+    def label(self) -> str:
         """Name of the variant in the results, e.g. `w8-M4-words`."""
         return f"w{self.weight:g}-{self.context.label}"
 

@@ -1,4 +1,6 @@
-"""What can be set about PLOT."""
+"""The settings of PLOT."""
+
+from collections.abc import Iterable
 
 from pydantic import Field
 
@@ -16,7 +18,7 @@ class PLOTVariant(Block):
                                                    "prompts; .inf: the uniform plan")
 
     @property
-    def label(self):
+    def label(self) -> str:
         """Name of the variant in the results, e.g. `N4-M16`."""
         return self.name or f"N{self.n_prompts}-{self.context.label}"
 
@@ -34,6 +36,6 @@ class PLOTParams(NamedAblations):
     ablations: dict[str, PLOTVariant] = {}
 
     @property
-    def named_datasets(self):
+    def named_datasets(self) -> dict[str, Iterable[str]]:
         """See `MethodParams`."""
         return {**super().named_datasets, "global_on": self.global_on}

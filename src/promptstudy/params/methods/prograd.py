@@ -13,7 +13,7 @@ class ProGradVariant(Block):
     weight: Weight = Field(1.0, description="lambda; 1: all that conflicts with zero-shot CLIP")
 
     @property
-    def label(self):
+    def label(self) -> str:
         """Name of the variant in the results, e.g. `w1-M4-words`."""
         return f"w{self.weight:g}-{self.context.label}"
 

@@ -1,0 +1,92 @@
+"""How fast this machine is, measured in a few seconds with a model of the suite's shape."""
+
+import logging
+import os
+import time
+
+import torch
+
+from .clip.catalogue import LOCAL
+from .clip.image_features import encode_images
+from .clip.openclip import open_clip
+from .clip.text import TextEncoder
+from .cost import Size, Speed, Tower, text_gflop
+from .methods.coop import CoOp
+from .params.method import ContextParams
+from .training import AT_ONCE, Batch
+
+CLASSES, CTX = (2, 50), 16  # the small step shows what a step takes at least
+PATIENCE = 2.0  # seconds for each of the three measurements
+DECODE_SECONDS = 0.0033  # of one core for a crop of 500 x 375 pixels: benchmarks/extraction.csv
+
+
+def measure(params):
+    """Return the `Speed` of this machine with the suite's backbone, which has random weights here.
+
+    Settings train side by side, each on its share of the cores; that share is measured. On a CPU
+    the time counts that this process has it, so that the measurement can share the machine.
+    """
+    cores, name = torch.get_num_threads(), params.backbone.name
+    source = (f"{LOCAL}{params.root / name.removeprefix(LOCAL)}" if name.startswith(LOCAL)
+              else name)
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that the weights are random
+    model = open_clip.create_model(source, load_weights=False).eval().requires_grad_(False)
+    encoder = TextEncoder(model, open_clip.get_tokenizer(source))
+    side_by_side = min(AT_ONCE, cores)
+    torch.set_num_threads(max(1, cores // side_by_side))
+    try:
+        (least, _), (seconds, gflop) = (_step(params, encoder, count) for count in CLASSES)
+    finally:
+        torch.set_num_threads(cores)
+    return Speed(gflop / seconds, _images(params, model), least, side_by_side)
+
+
+def _step(params, encoder, n_classes):
+    """Return seconds and GFLOP of a training step of CoOp with so many classes."""
+    seeds, size = params.seeds, params.coop.schedule.batch_size
+    method = CoOp(encoder, [f"class {number}" for number in range(n_classes)],
+                  ContextParams(n_ctx=CTX), 30.0, seeds=seeds)
+    images = torch.nn.functional.normalize(torch.randn(len(seeds), size, encoder.dim), dim=-1)
+    batch = Batch(None, images, torch.randint(n_classes, (len(seeds), size)))
+    tokens = (method.layout.end + 1).sum().item()
+
+    def step():
+        method.zero_grad()
+        method.loss(batch).sum().backward()
+
+    size = Size(n_classes, 0, 0, tokens)
+    return _fastest(step, _cpu_seconds), text_gflop(size, len(seeds), Tower.of(params))
+
+
+@torch.no_grad()
+def _images(params, model):
+    """Return images a second through the image tower, on a GPU if there is one; decoding apart."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    size = open_clip.get_model_preprocess_cfg(model)["size"]
+    count = params.features.batch_size if device.type == "cuda" else 4
+    images = torch.randn(count, 3, *([size] * 2 if isinstance(size, int) else size), device=device)
+    tower = model.to(device)
+
+    def encode():
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            encode_images(tower, images)[0].sum().item()
+
+    clock = time.perf_counter if device.type == "cuda" else _cpu_seconds
+    seconds = _fastest(encode, clock)
+    model.to("cpu")
+    return min(count / seconds, (os.cpu_count() or 1) / DECODE_SECONDS)
+
+
+def _fastest(function, clock):
+    """Return the seconds of the fastest call, of as many as `PATIENCE` allows, at least two."""
+    times, started = [], time.perf_counter()
+    while len(times) < 2 or time.perf_counter() - started < PATIENCE:
+        before = clock()
+        function()
+        times.append(clock() - before)
+    return min(times)
+
+
+def _cpu_seconds():
+    """Seconds that this process has had its threads' cores: other processes do not count."""
+    return time.process_time() / torch.get_num_threads()

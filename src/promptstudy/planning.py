@@ -1,0 +1,87 @@
+"""What the stages of a suite will cost: `promptstudy plan`, and the first line of `make repro`."""
+
+import pandas as pd
+import yaml
+
+from .cost import Tower, Work, encoding, training
+from .sizes import size_of
+
+# MEASURED in the pocket suite on 2 cores: a stage that loads torch, reads its features and writes
+# a page takes 8 to 20 seconds beside its own work.
+STAGE_SECONDS = 12
+UNSURE = 2  # a factor: what such a count is off by, on an otherwise idle machine
+LISTS = {"${datasets}": "datasets", "${captioned}": "captioned"}
+
+
+def stages_of(params):
+    """Return the names of all stages of the suite's dvc.yaml that can run, as DVC writes them."""
+    text = (params.root / "dvc.yaml").read_text(encoding="utf-8")
+    names = []
+    for name, stage in yaml.safe_load(text)["stages"].items():
+        if stage.get("frozen"):
+            continue
+        keys = getattr(params, LISTS[stage["foreach"]]) if "foreach" in stage else None
+        names += [name] if keys is None else [f"{name}@{key}" for key in keys]
+    return names
+
+
+def work_of(params, stages):
+    """Return the `Work` of every stage, `{stage: Work}`; pages, scores and probes count as none."""
+    tower, sizes = Tower.of(params), {}
+
+    def size(name):
+        if name not in sizes:
+            sizes[name] = size_of(params, name)
+        return sizes[name]
+
+    return {stage: _work(params, stage, tower, size) for stage in stages}
+
+
+def _work(params, stage, tower, size):
+    kind, _, name = stage.partition("@")
+    from_images = params.data_root is not None
+    if kind in params.methods:
+        return training(params, kind, name, size(name), tower)
+    if kind == "captions":
+        work = training(params, "aape", name, size(name), tower) if params.aape else Work()
+        return work + encoding(params, size(name)) if from_images else work
+    if kind == "features" and from_images:
+        return encoding(params, size(name))
+    if kind == "shifted" and from_images:
+        return Work(images=sum(size(each).others for each in params.transfer.domain))
+    return Work()
+
+
+def table(work, speed):
+    """Return a row per kind of stage: stages, images, runs, steps, hours and GB, as a DataFrame."""
+    rows = {}
+    for stage, of_stage in work.items():
+        kind = stage.partition("@")[0]
+        row = rows.setdefault(kind, {"stages": 0, "images": 0, "runs": 0, "steps": 0, "hours": 0.0,
+                                     "GB": 0.0})
+        row["stages"] += 1
+        row["images"] += of_stage.images
+        row["runs"] += of_stage.runs
+        row["steps"] += of_stage.n_steps
+        row["hours"] += (of_stage.seconds(speed) + STAGE_SECONDS) / 3600
+        row["GB"] = max(row["GB"], of_stage.memory(speed) / 1e9)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def takes_long(params, stages):
+    """Does any of these stages train, or may it encode images?"""
+    return any(stage.partition("@")[0] in (*params.methods, "features", "shifted", "captions")
+               for stage in stages)
+
+
+def total(found):
+    """Return one line: how many stages take how long, how much memory, and what dominates."""
+    hours, longest = found["hours"].sum(), found["hours"].idxmax()
+    share = found["hours"].max() / hours
+    return (f"{found['stages'].sum()} stages, about {_duration(hours)} on this machine if it does "
+            f"nothing else ({_duration(hours / UNSURE)} to {_duration(hours * UNSURE)}), at most "
+            f"{found['GB'].max():.1f} GB of memory; most of it is {longest} ({share:.0%})")
+
+
+def _duration(hours):
+    return f"{max(1, 60 * hours):.0f} minutes" if hours < 2 else f"{hours:.0f} hours"
