@@ -23,8 +23,11 @@ class Interval(NamedTuple):
     def of(cls, differences: pd.Series) -> "Interval":
         """Return the interval of paired differences by Student's t, at `CONFIDENCE`."""
         mean = float(differences.mean())
-        if len(differences) < 2 or differences.nunique() == 1:
-    XX        low, high = stats.ttest_1samp(differences, 0).confidence_interval(CONFIDENCE)
+        if len(differences) < 2:
+            return cls(mean, None, None, len(differences))
+        if differences.nunique() == 1:
+            return cls(mean, mean, mean, len(differences))
+        low, high = stats.ttest_1samp(differences, 0).confidence_interval(CONFIDENCE)
         return cls(mean, float(low), float(high), len(differences))
 
     @property

@@ -49,8 +49,8 @@ class Table:
     @property
     def html(self) -> Markup:
         """The table as HTML."""
-        heads = [{"text": column, "unit": self.units.get(str(column)), "number": self._number(column)}
-                 for column in self.frame]
+        heads = [{"text": column, "unit": self.units.get(str(column)),
+                  "number": self._number(column)} for column in self.frame]
         rows = [[self._shown(column, value) for column, value in zip(self.frame, row, strict=True)]
                 for row in self.frame.itertuples(index=False)]
         return Markup(render("table.html", name=self.name, caption=self.caption, heads=heads,
