@@ -76,7 +76,9 @@ def base_to_new_differences(frame: pd.DataFrame, method: str, main: str) -> pd.D
     for variant in [name for name in variants if name != main and main in variants]:
         ours, theirs = (runs.xs(name, level="variant") for name in (variant, main))
         ours = ours.loc[ours.index.intersection(theirs.index)]
-        gaps = ours - theirs.loc[ours.index]
+        theirs = theirs.loc[ours.index]
+        gaps = {name: pd.Series(ours[name].to_numpy(float) - theirs[name].to_numpy(float))
+                for name in ("new", "H")}
         found.append({"variant": variant, "base": _cell(ours["base"]), "new": _cell(ours["new"]),
                       "H": _cell(ours["H"]), "difference in new": Interval.of(gaps["new"]),
                       "difference in H": Interval.of(gaps["H"])})
