@@ -44,7 +44,7 @@ class DualViewVariant(Block):
 class DualViewParams(NamedAblations):
     """The dual-view method: the main variants, their schedule, and those of its ablations."""
 
-    title, arxiv, colour = "Dual-view", "2410.03189", "#e0a300"
+    title, arxiv, colour, marker = "Dual-view", "2410.03189", "#fa430e", "D"
 
     few_shot: DualViewVariant = DualViewVariant()
     base_to_new: DualViewVariant = DualViewVariant()
