@@ -239,6 +239,9 @@ def test_the_critic_predicts_by_its_scores_or_only_guides(encoder, build):
     assert torch.equal(method.predict(images, guide.variant), guide.predict(images))
     untrained = build(spread=0).predict(images)
     assert torch.equal(untrained, guide.predict(images))
+    assert "critics.of_images".startswith(guide.discarded)
+    assert not "critics.of_images".startswith(method.discarded)
+    assert all("critics.of_views".startswith(m.discarded) for m in (method, guide))
 
 
 def test_new_classes_need_what_was_learned_and_their_hand_crafted_view_if_it_is_fused(encoder,

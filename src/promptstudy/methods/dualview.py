@@ -73,6 +73,9 @@ class DualView(CoOp):
         self.critics = nn.ModuleDict({
             pairs: Critic(len(self.contexts), encoder.dim).to(encoder.device)
             for pairs, weight in learned.items() if weight and variant.critic == "bilinear"})
+        # what only training needs is not stored
+        self.discarded = ("critics.of_views",
+                          *["critics.of_images"] * (not variant.critic_predicts))
 
     def criticised(self, pairs: str, x: Tensor) -> Tensor:
         """Return x (1 + M) of one of the critics, or x where it is not learned."""
@@ -156,6 +159,8 @@ def restore(task: Task, setting: Setting, learned: dict[str, Tensor], subset: st
     model = DualView(task.encoder, onto.names_of(subset), setting.variant, task.logit_scale,
                      contexts=learned["contexts"], seeds=task.params.seeds, hard=hard)
     model.load_state_dict(learned, strict=False)  # its critics; not the encoder
+    for pairs in [pairs for pairs in model.critics if f"critics.{pairs}.matrix" not in learned]:
+        del model.critics[pairs]  # it was discarded after training
     return model
 
 
