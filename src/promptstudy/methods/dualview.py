@@ -122,6 +122,11 @@ class DualView(CoOp):
         weights = {"ce": 1, "views": self.variant.lambda_mi, "images": self.variant.lambda_image}
         return sum(weights[name] * term for name, term in self.terms(batch).items())
 
+    def fused_classes(self, variant: DualViewVariant) -> Tensor:
+        """Return norm((1 - a) s + a h) [R, C, d], the views fused as a variant fuses them."""
+        classes, a = self.class_features(), variant.ensemble_a
+        return F.normalize((1 - a) * classes + a * self.hard.mean, dim=-1) if a else classes
+
     @torch.no_grad()
     def predict(self, features: Tensor, variant: DualViewVariant | None = None) -> Tensor:
         """Return the predicted classes [R, N] of normalised image features [N, d].
@@ -130,10 +135,7 @@ class DualView(CoOp):
         hand-crafted view needs `hard`.
         """
         variant = variant or self.variant
-        classes = self.class_features()
-        if variant.ensemble_a:
-            a = variant.ensemble_a
-            classes = F.normalize((1 - a) * classes + a * self.hard.mean, dim=-1)
+        classes = self.fused_classes(variant)
         if variant.critic_predicts:
             features = self.criticised("of_images", features)
         return self.logits(features, classes).argmax(dim=-1)
