@@ -18,7 +18,7 @@ PARTS = {"neither": 40, "text only": 45, "local only": 38, "shuffled": 30}
 # base and new accuracy of CoOp's rivals, of the dual-view method and of its ablations
 RIVALS = {"kgcoop": {"w8-M4": (60, 48)}, "prograd": {"w1-M4": (65, 45)},
           "dualview": {"M4": (68, 48), "M4 a=0.5": (62, 50)}}
-VIEWS = {"CE only": (70, 40), "MI only": (66.5, 47), "aug only": (71, 39), "proto_ctx": (60, 41)}
+VIEWS = {"CE only": (70, 40), "MI only": (66.5, 47), "aug only": (71, 39), "predicts": (60, 41)}
 AAPE = {"identity": 54, "mean": 56, "no distillation": 50, "lambda 10": 55.5, "1 prompt": 53,
         "shuffled": 54, "class MLP": 52, "blind MLP": 52, "another image's AAPE": 20}
 # accuracy at home, on other datasets and on shifts of every method's transferred variant

@@ -65,11 +65,11 @@ def report_of(suite, text):
     """The page of the made-up results with `text` for everything that has a free name."""
     path = suite.root / "params.yaml"
     quoted = json.dumps(text)  # as YAML too
-    path.write_text(path.read_text().replace("proto_ctx: {", f"{quoted}: {{"))
+    path.write_text(path.read_text().replace("predicts: {", f"{quoted}: {{"))
     params = load_params(path)
     frame = made_up(params).replace({
         "dataset": {"shapes": text}, "subset": {"shapes": text, "lines": f"{text} 2"},
-        "variant": {"proto_ctx": text, "t": f"{text} 3"}, "backbone": {"b": f"{text} 4"}})
+        "variant": {"predicts": text, "t": f"{text} 3"}, "backbone": {"b": f"{text} 4"}})
     transfer = params.transfer.model_copy(update={"source": text})
     datasets = {text: params.datasets["shapes"], "figures": params.datasets["figures"]}
     params = changed(params, suite=f"{text} 5", datasets=datasets, transfer=transfer)
@@ -91,7 +91,7 @@ def test_names_of_results_and_params_stand_in_the_report_as_text(suite, text):
         assert "<script" not in page and "<img src=x" not in page and '"><b>' not in page
         assert not [name for name, attributes in found if "onerror" in attributes]
     path = suite.root / "params.yaml"
-    path.write_text(path.read_text().replace(json.dumps(text), "proto_ctx"))
+    path.write_text(path.read_text().replace(json.dumps(text), "predicts"))
     again = report_of(suite, "plain").parent
     assert [elements((again / name).read_text()) for name in ("index.html", "papers.html")] == [
         elements(index), elements(papers)]

@@ -80,8 +80,8 @@ def write_report(params):
             "dualpt_ablations": "DuAl-PT without its alignments, with other numbers of prompts, "
                                 f"other descriptions and uniform plans. Stage figures; {scope}.",
             "dualview_ablations": "The dual-view method without its parts, with other weights, "
-                                  "estimators, temperatures, texts and augmentations, and as an "
-                                  f"ensemble of its views. Stage figures; {scope}.",
+                                  "bounds, critics and Mixup, and with other shares of its views. "
+                                  f"Stage figures; {scope}.",
             "trade_off": "Accuracy on new against base classes; beside the curve stands the weight "
                          f"of mutual information. Stage figures; {scope}.",
             "aape_ablations": "AAPE without its distillation or with other weights of it, with "
