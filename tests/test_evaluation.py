@@ -122,7 +122,7 @@ def test_every_row_says_which_of_which_images_are_right(trained):
     evaluation.hand_crafted(["zero_shot"])
     evaluation.learned("coop")
     evaluation.retrieval()
-    predicted = next(evaluation.by_hand("all", ["zero_shot"]))[2]
+    predicted = next(evaluation.hand_crafted_predictions("all", ["zero_shot"]))[2]
     right = (predicted == pack.test.labels).numpy()
     images = {}
     for row in evaluation.rows:
