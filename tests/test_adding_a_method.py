@@ -74,7 +74,7 @@ class ShiftVariant(Block):
 class ShiftParams(MethodParams):
     """The method that adds a vector."""
 
-    title, arxiv, colour = "Shift", "ours", "#000000"
+    title, arxiv, colour, marker = "Shift", "ours", "#000000", "*"
 
     few_shot: ShiftVariant = ShiftVariant()
     base_to_new: ShiftVariant = ShiftVariant()

@@ -18,7 +18,7 @@ STAGES = {name: stage.get("do", stage) for name, stage in DEFINITION["stages"].i
           if not stage.get("frozen")}
 CODE = [path.relative_to(PROJECT).as_posix() for folder in ("src", "notebooks")
         for path in sorted((PROJECT / folder).rglob("*"))
-        if path.suffix in (".py", ".html", ".css", ".csv", ".ipynb")
+        if path.suffix in (".py", ".html", ".css", ".js", ".csv", ".ipynb")
         and ".ipynb_checkpoints" not in path.parts]
 
 
@@ -76,8 +76,10 @@ PAGES = {"features", "describe", "coop_page", "dualpt_page", "dualview_page", "a
 
 
 @pytest.mark.parametrize("file, stages", [
-    ("src/promptstudy/plots/style.py", PAGES),
-    ("src/promptstudy/plots/accuracy.py", {"figures"}),
+    ("src/promptstudy/plots/style.py", PAGES | {"report"}),
+    ("src/promptstudy/plots/accuracy.py", {"figures", "report"}),
+    ("src/promptstudy/tables.py", {"features", "evaluate", "figures", "report"}),
+    ("src/promptstudy/pages/site.js", PAGES | {"report"}),
     ("src/promptstudy/plots/inside.py", {"features", "coop_page", "dualpt_page", "dualview_page"}),
     ("src/promptstudy/plots/cases.py", {"describe", "dualpt_page", "aape_page", "evaluate"}),
     ("src/promptstudy/methods/coop.py",

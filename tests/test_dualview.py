@@ -237,7 +237,7 @@ def test_the_critic_predicts_by_its_scores_or_only_guides(encoder, build):
         assert torch.equal(method.predict(images)[run], scores.argmax(dim=-1))
     assert not torch.equal(method.predict(images), guide.predict(images))
     assert torch.equal(method.predict(images, guide.variant), guide.predict(images))
-    untrained = build(spread=0, critic_predicts=True).predict(images)
+    untrained = build(spread=0).predict(images)
     assert torch.equal(untrained, guide.predict(images))
     assert "critics.of_images".startswith(guide.discarded)
     assert not "critics.of_images".startswith(method.discarded)

@@ -47,7 +47,7 @@ def test_every_stage_has_made_its_page_and_every_run_its_row(project):
         assert set(rows["method"]) == {"zero_shot", "ensemble", *methods} | probes
     for figure in ("cross_dataset", "domain"):
         assert (reports / "figures" / f"{figure}.png").is_file()
-    assert "http" not in (reports / "index.html").read_text().replace("http://www.w3.org", "")
+    assert "://" not in (reports / "index.html").read_text().replace("http://www.w3.org", "")
 
 
 def witnessed(project):

@@ -1,15 +1,19 @@
 """Figures: what they show, that equal data give equal files, and that text stays text."""
 
 import inspect
+import itertools
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hostile import FORMULA, HOSTILE, NAMES, PRICES
 from made_up_results import AAPE, PARTS, made_up
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
+from promptstudy.palette import COLOURS, MARKERS
 from promptstudy.plots import accuracy, cases, inside
 from promptstudy.plots.style import save
 from promptstudy.results import main_rows, transfer_runs
@@ -21,26 +25,28 @@ def test_figures_show_every_dataset_and_method(suite):
     assert [axis.get_title() for axis in few_shot.axes if axis.get_visible()] == [
         "mean over datasets", "figures", "shapes"]
     main = main_rows(frame, suite)
-    bars = accuracy.base_to_new(main).axes[0].patches
-    assert len(bars) == 8 * 3  # base, new, H of all methods but the linear probe
+    groups = accuracy.base_to_new(main).axes[0].containers
+    assert [len(group.lines[0].get_xdata()) for group in groups] == [3] * 8  # base, new, H
     labels = suite.dualview.base_to_new_labels
-    panels = accuracy.base_to_new_ablations(frame, "dualview", labels).axes
-    assert [axis.get_title() for axis in panels] == ["shapes"]  # no mean of one dataset
+    panels = accuracy.ablations(frame, "dualview", "base_to_new", labels[0], labels).axes
+    assert [axis.get_title() for axis in panels] == ["new", "H"]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == labels[1:]
     panels = accuracy.trade_off(frame, main, suite.dualview.lambda_curve).axes
     assert [axis.get_title() for axis in panels if axis.get_visible()] == ["shapes"]
     curve, *others = panels[0].lines
     assert [line.get_label() for line in others] == [
         "Zero-shot CLIP", "Prompt ensemble", "CoOp", "ProGrad", "KgCoOp", "DuAl-PT", "AAPE"]
     assert curve.get_xydata().tolist() == [[72.5, 40.5], [69.5, 49.5]]  # weights 0 and 1
-    ablations = accuracy.ablations(frame, "coop", ["M4", "M4-csc", "M4-middle"])
-    assert [axis.get_title() for axis in ablations.axes] == ["shapes"]
-    ablations = accuracy.ablations(frame, "dualpt", ["N2-M4", *PARTS])
-    assert [axis.get_title() for axis in ablations.axes] == ["shapes"]
-    panels = accuracy.base_to_new_ablations(frame, "aape", suite.aape.base_to_new_labels).axes
-    assert [axis.get_title() for axis in panels] == ["shapes"]
-    base, new, _ = (container.lines[0].get_xdata() for container in panels[0].containers)
-    assert list(base) == [65, *[70] * 5] and list(new) == [45, *(n - 10 for n in AAPE.values())]
-    gains = accuracy.typicality(frame).axes[0].containers[0].lines[0].get_ydata()
+    panels = accuracy.ablations(frame, "coop", "few_shot", "M4", ["M4-csc", "M4-middle"]).axes
+    assert [axis.get_title() for axis in panels] == ["1 shot", "2 shots"]
+    drawn, = accuracy.ablations(frame, "dualpt", "few_shot", "N2-M4", list(PARTS)).axes
+    points = drawn.containers[0].lines[0]
+    assert list(points.get_xdata()) == [n - 61.5 for n in PARTS.values()]  # 1 shot, two seeds
+    labels = suite.aape.base_to_new_labels
+    new = accuracy.ablations(frame, "aape", "base_to_new", labels[0], labels).axes[0]
+    points = new.containers[0].lines[0]
+    assert list(points.get_xdata()) == [n - 10 - 45 for n in AAPE.values()]
+    gains = accuracy.typicality(main).axes[0].containers[0].lines[0].get_ydata()
     assert list(gains) == [10, 5, 0, -5]
 
 
@@ -51,12 +57,42 @@ def test_figures_of_transfer_show_every_place_and_method(suite, protocol, places
     frame = main_rows(made_up(suite), suite)
     axis = accuracy.transfer(frame, protocol).axes[0]
     assert [label.get_text() for label in axis.get_xticklabels()] == places
-    assert len(axis.patches) == methods * len(places)  # all but zero-shot CLIP, which are lines
+    drawn = sum(len(group.lines[0].get_xdata()) for group in axis.containers)
+    assert drawn == methods * len(places)  # zero-shot CLIP is lines
     heights = transfer_runs(frame, protocol).loc["zero_shot"].iloc[0]
     lines = axis.collections[-1].get_segments()
     assert [segment[0][1] for segment in lines] == heights.tolist()
     coop = axis.containers[[c.get_label() for c in axis.containers].index("CoOp")]
-    assert [bar.get_height() for bar in coop][:2] == [81.5, 26.5 if methods == 7 else 80.5]
+    assert list(coop.lines[0].get_ydata()[:2]) == [81.5, 26.5 if methods == 7 else 80.5]
+
+
+def seen(colour, without):
+    """A colour in CIELAB, as people see it who lack one kind of cones (Machado et al., 2009)."""
+    linear = colour_matrix(without) @ [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+                                       for c in to_rgb(colour)]
+    xyz = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750],
+                    [0.0193339, 0.1191920, 0.9503041]]) @ linear.clip(0, 1) / [0.95047, 1, 1.08883]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def colour_matrix(without):
+    return np.array({
+        "nothing": np.eye(3),
+        "long": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+                 [-0.003882, -0.048116, 1.051998]],
+        "medium": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+                   [-0.011820, 0.042940, 0.968881]],
+        "short": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+                  [0.004733, 0.691367, 0.303900]]}[without])
+
+
+@pytest.mark.parametrize("without", ["nothing", "long", "medium", "short"])
+def test_methods_are_told_apart_by_colour_and_by_marker(without):
+    places = {method: seen(colour, without) for method, colour in COLOURS.items()}
+    for one, other in itertools.combinations(places, 2):
+        assert np.linalg.norm(places[one] - places[other]) >= 20, (one, other)
+    assert len(set(MARKERS.values())) == len(MARKERS) == len(COLOURS)
 
 
 def test_saved_figures_are_equal_for_equal_data(suite, tmp_path):
@@ -92,10 +128,8 @@ FIGURES = {  # name: how to draw it from hostile results, and what it has to sho
     "few_shot": (lambda frame, main, params: (main,), [FORMULA, PRICES]),
     "base_to_new": (lambda frame, main, params: (main,), [FORMULA, PRICES]),
     "transfer": (lambda frame, main, params: (main, "domain"), [FORMULA, HOSTILE[0], "$x$"]),
-    "ablations": (lambda frame, main, params: (frame, "coop", ["M4", "M4-csc", "M4-middle"]),
-                [FORMULA]),
-    "base_to_new_ablations": (lambda frame, main, params: (
-        frame, "dualview", ["M4", "CE only", "MI only", "aug only", FORMULA]), [FORMULA]),
+    "ablations": (lambda frame, main, params: (
+        frame, "dualview", "base_to_new", "M4", ["CE only", "MI only", FORMULA]), [FORMULA]),
     "trade_off": (lambda frame, main, params: (frame, main, params.dualview.lambda_curve),
                   [FORMULA]),
     "typicality": (lambda frame, main, params: (frame,), [FORMULA, PRICES]),

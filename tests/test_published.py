@@ -441,13 +441,13 @@ def test_the_page_shows_every_published_number_once(numbers, paper_params):
     """Also for a suite that nothing can be compared of, which says so."""
     comparison = compare(table([row(50)]), paper_params)
     page = papers_page(comparison, paper_params)
-    shown = sorted(re.findall(r"<td>(-?\d+\.\d+)</td>", page))
+    shown = sorted(re.findall(r"<td[^>]*>(-?\d+\.\d+)</td>", page))
     assert shown == sorted(numbers["printed"])
     assert headline(comparison).startswith("None of this suite's results is compared")
     assert "The papers have no numbers of the backbone b." in page and overview(comparison) == ""
-    assert "ours</th>" not in page and "http" not in page
+    assert "ours</th>" not in page and "://" not in page
     assert page == papers_page(comparison, paper_params)
-    assert len(page) < 60_000
+    assert len(page) < 100_000
 
 
 def test_published_numbers_and_why_others_are_not_compared_are_text(
@@ -471,7 +471,7 @@ def test_published_numbers_and_why_others_are_not_compared_are_text(
 
     hostile = page_of(HOSTILE)
     assert elements(hostile) == elements(page_of([f"plain {n}" for n in range(6)]))
-    assert "<script" not in hostile and "<img" not in hostile
+    assert hostile.count("<script") == 1 and "<img" not in hostile  # the page's own
 
 
 # the gate

@@ -225,7 +225,8 @@ def test_ablations_of_dualview_change_the_protocol_s_variant_and_lie_on_its_curv
     assert all(variant.tau_mi == 0.2 for variant in block.ablation_variants)
     assert block.lambda_curve == {"aug only": 0, "M16 a=0.5": 1, "lambda 3": 3}
     assert list(block.lambda_curve) == ["aug only", "M16 a=0.5", "lambda 3"]
-    assert block.base_to_new_labels == ["M16 a=0.5", "M16 a=0.2", "lambda 3", "jsd", "aug only"]
+    assert block.base_to_new_labels == ["M16 a=0.5", "M16 a=0.2", "M16 a=0.5 critic guides",
+                                        "lambda 3", "jsd", "aug only"]
 
 
 def test_retrieval_is_in_the_plan_of_a_method_that_has_it_and_is_all_of_captions():

@@ -11,7 +11,6 @@ from .evidence import Evidence
 
 __all__ = ["METHOD", "RULE", "VERDICTS", "claims"]  # what pages show beside each other
 
-
 def claims(frame: pd.DataFrame, params: Params, outcomes: Outcomes | None = None) -> pd.DataFrame:
     """Return a table of the claims that the suite can test, a row each.
 

@@ -20,10 +20,14 @@ def run(args: Namespace) -> None:
     name = Path(args.notebook).stem
     # through the environment, so that no path of this machine gets into the page
     os.environ["PROMPTSTUDY_PARAMS"] = str(params.root / "params.yaml")
-    values = {}
+    values, siblings = {}, []
     if args.dataset:
         values["dataset"] = params.dataset(args.dataset)
+        siblings = [(dataset, f"{name}-{dataset}") for dataset in params.datasets]
         name = f"{name}-{args.dataset}"
     reports = params.root / "reports"
     run_notebook(args.notebook, values, reports / "executed" / f"{name}.ipynb",
-                 reports / f"{name}.html", params.about_backbone)
+                 reports / f"{name}.html", params.about_backbone, siblings,
+                 f"Written by running the notebook {Path(args.notebook).name} on suite "
+                 f"{params.suite}, backbone {params.backbone.name}, seeds "
+                 f"{', '.join(map(str, params.seeds))}.")

@@ -49,11 +49,10 @@ class DualView(CoOp):
     where each I is a lower bound by a learned critic (see `mutual_information`). One critic scores
     pairs of views at temperature tau_mi, the other one pairs of image and view at the model's.
 
-    The prediction fuses the views to w_c = norm((1 - a) s_c + a h_c) and takes the class of the
-    highest cosine: the critics only guide training. With `critic_predicts` it takes the class to
-    which the images' critic gives the highest score: the best critic is log p(x | c) / p(x), so
-    that is Bayes' rule. Only then is that critic stored; it knows no class, so new classes have it
-    too.
+    The prediction fuses the views to w_c = norm((1 - a) s_c + a h_c) and takes the class to which
+    the images' critic gives the highest score: the best critic is log p(x | c) / p(x), so that is
+    Bayes' rule. It is stored for that, and knows no class, so new classes have it too. Unless
+    `critic_predicts`, the highest cosine is taken, and the critic only guided.
 
     `hard` are the hand-crafted views of the classes as `DescriptionFeatures`, one text or several
     each; `support` the images of every run, of which Mixup takes partners. Neither may hold
@@ -174,5 +173,5 @@ def predictions(params: Params, setting: Setting, model: DualView,
     block = params.dualview
     variants = [setting.variant]
     if setting.variant in (block.few_shot, block.base_to_new):
-        variants += setting.variant.ensembles(block.ensembles)
+        variants += block.also_scored(setting.variant)
     return {variant.label: model.predict(*inputs, variant) for variant in variants}

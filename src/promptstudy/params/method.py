@@ -60,12 +60,13 @@ class Setting(NamedTuple):
 class MethodParams(Block):
     """The settings of every method. A subclass adds the variants that it trains: `few_shot` (None:
     not trained few-shot), `base_to_new` and the ablations, `ablations`. It also gives the method's
-    name and colour, which are not settings.
+    name, colour and marker, which are not settings.
     """
 
     title: ClassVar[str]  # in tables and figures
     arxiv: ClassVar[str]  # the preprint's number, which orders the methods; other text comes last
-    colour: ClassVar[str]  # in figures
+    colour: ClassVar[str]  # in figures, where it means the method and nothing else
+    marker: ClassVar[str]  # matplotlib's name of its marker, e.g. "o"
     required: ClassVar[bool] = False  # must every suite run it?
     naming: ClassVar[str] = "rename one"  # what to do if two ablations share a name
 

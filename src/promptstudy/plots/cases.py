@@ -3,7 +3,8 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from .style import COLOURS, grid
+from ..palette import BAD, COLOURS, GOOD, INK, SOFT
+from .style import grid
 
 
 def picture_grid(pictures):
@@ -60,7 +61,7 @@ def sentence_weights(weights, sentences, titles, pictures=None, width=110):
     for row, (shares, texts) in enumerate(zip(weights, sentences, strict=True)):
         axis = axes[row, -1]
         axis.barh(range(len(texts)), shares, color=COLOURS["aape"])
-        axis.axvline(1 / len(texts), color="#1d2733", linewidth=0.8)
+        axis.axvline(1 / len(texts), color=INK, linewidth=0.8)
         end = max(max(shares), 1 / len(texts))
         for place, text in enumerate(texts):
             axis.text(1.05 * end, place, text if len(text) <= width else f"{text[:width]}...",
@@ -89,7 +90,7 @@ def example_predictions(examples, images=None, after="CoOp"):
             axes[row, 0].axis("off")
         for axis, key in zip(axes[row, -2:], ("before", "after"), strict=True):
             names, shares = zip(*example[key], strict=True)
-            colours = ["#3a9a78" if name == example["truth"] else "#c9d1d9" for name in names]
+            colours = [GOOD if name == example["truth"] else SOFT for name in names]
             bars = axis.barh(range(len(names)), shares, color=colours)
             axis.bar_label(bars, labels=[f"{name}  {share:.0f}%" for name, share in
                                          zip(names, shares, strict=True)],
@@ -99,7 +100,7 @@ def example_predictions(examples, images=None, after="CoOp"):
                 spine.set_visible(False)
             axis.grid(visible=False)
         axes[row, -2].set_title(f"{example['path']} ({example['truth']})", fontsize=8.5,
-                                loc="left", color="#5b6875")
+                                loc="left", color=INK)
         axes[row, -1].set_title("", fontsize=8.5)
     figure.suptitle(f"zero-shot CLIP (left) and {after} (right); the right class is green",
                     fontsize=10)
@@ -113,9 +114,9 @@ def class_changes(changes, count=6):
         change = change.sort_values()
         shown = change if len(change) <= 2 * count else pd.concat(
             [change.head(count), change.tail(count)])
-        colours = ["#d1492e" if points < 0 else "#3a9a78" for points in shown]
+        colours = [BAD if points < 0 else GOOD for points in shown]
         axis.barh(shown.index, shown, color=colours)
-        axis.axvline(0, color="#1d2733", linewidth=0.8)
+        axis.axvline(0, color=INK, linewidth=0.8)
         axis.tick_params(axis="y", labelsize=8)
         axis.set(title=f"{dataset}: {(change > 0).sum()} classes up, {(change < 0).sum()} down",
                  xlabel="change in accuracy (points)")

@@ -5,6 +5,7 @@ import numpy as np
 import seaborn as sns
 from sklearn.decomposition import PCA
 
+from ..palette import INK
 from .style import grid
 
 
@@ -41,7 +42,7 @@ def training_curves(losses, learning_rates):
     left.set(xlabel="share of the training done", ylabel="loss (nats)",
              title="training loss: mean and range over seeds")
     left.legend(fontsize=8)
-    right.plot(learning_rates, color="#0b5fa5")
+    right.plot(learning_rates, color=INK)
     right.set(xlabel="epoch", ylabel="learning rate", title="schedule")
     return figure
 
@@ -92,7 +93,7 @@ def feature_space(real, panels, names):
     label of len(names) stands for mixtures of classes; names: of the classes, in label order.
     """
     plane = PCA(n_components=2).fit(real[0])
-    colours = [*sns.color_palette("tab10", len(names)), "#5b6875"]
+    colours = [*sns.color_palette("tab10", len(names)), INK]
     figure, axes = grid(len(panels), columns=3, size=(3.7, 3.4), sharex=True, sharey=True)
     for axis, (title, drawn) in zip(axes, panels.items(), strict=True):
         for (features, labels), marker, size in ((drawn, "x", 12), (real, "o", 22)):

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from ..rendering import html_table, render
+from ..rendering import render, slug
 from ..results import METHODS, shots_label
+from ..tables import Quoted, Table
 from .comparison import TOLERANCES
 from .numbers import MARKS, load_datasets, load_numbers, load_sources, placed
 
@@ -39,17 +40,24 @@ SCOPE = ["backbone", "shots", "classes"]  # columns that go without saying where
 def papers_page(comparison, params):
     """Return the page as HTML: compared cells, why others are not, tolerances, all numbers."""
     numbers = load_numbers()
-    published = [{"title": title, "table": _html(_wide(_shown(part), rows, columns), len(rows)),
-                  "papers": ", ".join(part["paper"].unique()), "notes": _notes(part)}
+    published = [{"id": slug(title), "title": title, "papers": ", ".join(part["paper"].unique()),
+                  "table": Table(_wide(_shown(part), rows, columns), f"{title}, as published.",
+                                 f"published {title}").html, "notes": _notes(part)}
                  for part, (title, rows, columns) in _by_table(numbers)]
-    compared = [{"title": title, "scope": _scope(part), "table": _html(_long(part), 2)}
+    compared = [{"title": title, "scope": _scope(part), "table": Table(
+        _long(part), f"{title}: the paper's numbers and ours.", f"compared {title}").html}
                 for part, (title, *_) in _by_table(comparison.cells)]
     tolerances = pd.DataFrame([tolerance[:3] for tolerance in TOLERANCES],
                               columns=["cells", "points", "why"])
-    return render("papers.html", suite=params.suite, about=params.about_backbone,
+    return render("papers.html", title="The papers' numbers, and ours beside them",
+                  suite=params.suite, about=params.about_backbone,
                   headline=headline(comparison), set_aside=comparison.set_aside,
-                  compared=compared, tolerances=_html(tolerances, 3), published=published,
-                  n_published=len(numbers), marks=MARKS, sources=load_sources().to_dict())
+                  compared=compared, tolerances=Table(
+                      tolerances, "In points; the first line that covers a cell applies to it.",
+                      "tolerances").html,
+                  published=published, n_published=len(numbers), marks=MARKS,
+                  counts=numbers["mark"].map(_origin).value_counts().to_dict(),
+                  sources=load_sources().to_dict())
 
 
 def headline(comparison):
@@ -69,7 +77,8 @@ def overview(comparison):
               "mean difference": f"{part['difference'].mean():+.2f}",
               "largest": f"{part.loc[part['difference'].abs().idxmax(), 'difference']:+.2f}"}
              for part, (title, *_) in _by_table(comparison.cells)]
-    return _html(pd.DataFrame(lines), 1) if lines else ""
+    return Table(pd.DataFrame(lines), "How the compared numbers of each published table came out, "
+                 "differences in points.", "paper and ours").html if lines else ""
 
 
 def _by_table(frame):
@@ -93,11 +102,18 @@ def _shown(frame):
 
 def _wide(shown, rows, columns):
     """A published table, its rows and columns in the order of numbers.csv."""
-    wide = shown.pivot_table(index=rows, columns=columns, values="printed", aggfunc="first",
-                             sort=False).fillna("")
+    shown = shown.assign(quoted=[Quoted(cell.printed, _origin(cell.mark.strip("[]")))
+                                 for cell in shown.itertuples()])
+    wide = shown.pivot_table(index=rows, columns=columns, values="quoted", aggfunc="first",
+                             sort=False)
     if wide.columns.nlevels > 1:
         wide.columns = [" ".join(filter(None, column)) for column in wide.columns]
     return wide.rename_axis(columns=None).reset_index().rename(columns={"target": "dataset"})
+
+
+def _origin(mark):
+    """The kind of a mark, without its source: one of `MARKS`."""
+    return mark.replace(":", " ").split()[0]
 
 
 def _scope(cells):
@@ -126,6 +142,3 @@ def _notes(part):
     notes = _shown(part[part["note"] != ""]).groupby("note", sort=False)["method"].unique()
     return [f"{', '.join(methods)}: {note}." for note, methods in notes.items()]
 
-
-def _html(frame, left_columns):
-    return html_table(frame, classes=f"left{left_columns}")

@@ -44,7 +44,7 @@ class AAPEVariant(Block):
 class AAPEParams(NamedAblations):
     """AAPE: the main variants, their schedule, and the variants of its ablations."""
 
-    title, arxiv, colour = "AAPE", "2410.23698", "#b5179e"
+    title, arxiv, colour, marker = "AAPE", "2410.23698", "#66008b", "P"
 
     few_shot: AAPEVariant = AAPEVariant()
     base_to_new: AAPEVariant = AAPEVariant()

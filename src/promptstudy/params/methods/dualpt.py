@@ -28,7 +28,7 @@ class DuAlPTVariant(PLOTVariant):
 class DuAlPTParams(NamedAblations):
     """DuAl-PT: the main variants, their schedule, and the variants of its ablations."""
 
-    title, arxiv, colour = "DuAl-PT", "2309.04158", "#0b5fa5"
+    title, arxiv, colour, marker = "DuAl-PT", "2309.04158", "#4771f8", "s"
 
     few_shot: DuAlPTVariant = DuAlPTVariant()
     base_to_new: DuAlPTVariant = DuAlPTVariant()

@@ -27,7 +27,7 @@ class DualViewVariant(Block):
     mixup: Literal["none", "within", "across", "both"] = Field(
         "across", description="of an image with one of its own class, of another one, or either")
     ensemble_a: Share = Field(0.5, description="weight of the hand-crafted view in the prediction")
-    critic_predicts: bool = Field(False, description="by the images' critic, or by cosines")
+    critic_predicts: bool = Field(True, description="by the images' critic, or by cosines")
 
     @property
     def label(self) -> str:
@@ -44,7 +44,7 @@ class DualViewVariant(Block):
 class DualViewParams(NamedAblations):
     """The dual-view method: the main variants, their schedule, and those of its ablations."""
 
-    title, arxiv, colour = "Dual-view", "2410.03189", "#e0a300"
+    title, arxiv, colour, marker = "Dual-view", "2410.03189", "#fa430e", "D"
 
     few_shot: DualViewVariant = DualViewVariant()
     base_to_new: DualViewVariant = DualViewVariant()
@@ -52,13 +52,19 @@ class DualViewParams(NamedAblations):
         [0, 1], description="further ensemble_a with which the main variants are scored")
     ablations: dict[str, DualViewVariant] = {}
 
+    def also_scored(self, main: DualViewVariant) -> list[DualViewVariant]:
+        """Return the variants that are trained as a main one is, but predict otherwise."""
+        cosine = main.model_copy(update={"critic_predicts": False,
+                                         "name": f"{main.label} critic guides"})
+        return main.ensembles(self.ensembles) + [cosine] * main.critic_predicts
+
     @property
     def base_to_new_labels(self) -> list[str]:
         """Names of all variants with base-to-new results: the main one, those trained with it, and
         the ablations.
         """
         main, *ablations = super().base_to_new_labels
-        return [main, *(v.label for v in self.base_to_new.ensembles(self.ensembles)), *ablations]
+        return [main, *(v.label for v in self.also_scored(self.base_to_new)), *ablations]
 
     @property
     def lambda_curve(self) -> dict[str, float]:

@@ -21,7 +21,7 @@ class KgCoOpVariant(Block):
 class KgCoOpParams(MethodParams):
     """KgCoOp: its variants and their schedule."""
 
-    title, arxiv, colour = "KgCoOp", "2303.13283", "#e39aa6"
+    title, arxiv, colour, marker = "KgCoOp", "2303.13283", "#b457bd", "v"
 
     few_shot: KgCoOpVariant | None = None
     base_to_new: KgCoOpVariant = KgCoOpVariant()

@@ -26,7 +26,7 @@ class PLOTVariant(Block):
 class PLOTParams(NamedAblations):
     """PLOT: the main variants, their schedule, and the variants of its ablations."""
 
-    title, arxiv, colour = "PLOT", "2210.01253", "#58a8c9"
+    title, arxiv, colour, marker = "PLOT", "2210.01253", "#14b4af", "h"
 
     few_shot: PLOTVariant = PLOTVariant()
     base_to_new: PLOTVariant = PLOTVariant(context=ContextParams(n_ctx=4, init="a photo of a"))

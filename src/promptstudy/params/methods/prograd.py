@@ -21,7 +21,7 @@ class ProGradVariant(Block):
 class ProGradParams(MethodParams):
     """ProGrad: its variants and their schedule."""
 
-    title, arxiv, colour = "ProGrad", "2205.14865", "#8c5a2b"
+    title, arxiv, colour, marker = "ProGrad", "2205.14865", "#3f0404", ">"
 
     few_shot: ProGradVariant | None = None
     base_to_new: ProGradVariant = ProGradVariant()
