@@ -127,9 +127,9 @@ def outcomes_of(frame):
 
 
 def write_made_up(reports, frame):
-    """Write results and outcomes as the evaluation does; return the results as a table."""
+    """Write results and outcomes as the evaluation does; return the results that were written."""
     rows = with_outcomes(frame)
-    results = table(rows)
+    results = frame.assign(value=[round(row["value"], 4) for row in rows])
     write_results(reports / "results.csv", results)
     write_outcomes(reports / "outcomes.safetensors", rows)
     return results

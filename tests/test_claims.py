@@ -122,7 +122,7 @@ def test_claims_about_aape_follow_the_numbers(suite):
         "AAPE needs the image's own AAPE: with another image's it has a lower H (inferred)":
             "holds",
         "The language model's sentences give AAPE a higher H than other texts (inferred)":
-            "not decided",  # 53.2 and 53.9
+            "does not hold",  # 53.2 and, with those of other classes, 54.0
         "AAPE's language path gives a higher H than other projections (inferred)": "not decided",
         "AAPE does not depend much on the weight of its distillation": "not decided",  # 2 apart
         "AAPE improves with the number of reference prompts": "not decided"}  # H: 53.2, 53.3

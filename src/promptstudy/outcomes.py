@@ -49,7 +49,7 @@ def write_outcomes(path: Path, rows: list[dict[str, Any]]) -> None:
     are not about the same images.
     """
     tensors, images = {}, {}
-    for place, index in _places(pd.DataFrame(rows, columns=KEY).sort_values(list(KEY))).items():
+    for place, index in _places(pd.DataFrame(rows, columns=KEY)).items():
         names = {rows[label]["images"] for label in index}
         if len(names) > 1:
             raise ValueError(f"runs of {' '.join(place)} are not about the same test images")
@@ -96,8 +96,8 @@ def read_outcomes(path: Path, frame: pd.DataFrame) -> Outcomes:
 
 
 def _places(frame):
-    """Return the labels of the rows of every place, in the order of the table."""
-    return dict(frame.groupby(PLACE, sort=False).groups)
+    """Return the labels of the rows of every place, in the order of `KEY`."""
+    return dict(frame.sort_values(list(KEY)).groupby(PLACE, sort=False).groups)
 
 
 def _name(place):

@@ -48,7 +48,7 @@ def _base_to_new(evidence):
     yield Claim("CoOp", "CoOp gains on the classes it was trained on",
                 "base: " + listing(base), [ahead(base["CoOp"], base["zero-shot"])])
     change = new["CoOp"] - new["zero-shot"]
-    yield Claim("CoCoOp", "CoOp loses on new classes (CoCoOp's critique)",
+    yield Claim("CoCoOp's critique", "CoOp loses on new classes (CoCoOp's critique)",
                 "new: " + listing(new) + " ("
                 + ", ".join(f"{name} {change.on([name]).measured:+.1f}" for name in change) + ")",
                 [ahead(new["zero-shot"], new["CoOp"])])

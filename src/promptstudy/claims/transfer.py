@@ -36,8 +36,8 @@ def cross_dataset(evidence: Evidence, params: Params) -> Iterator[Claim]:
             (_measured(TRANSFER["cross_dataset"], away, pair), _measured("at home", home, pair))),
             [ahead(away[better], away[worse])])
 
-    yield claim("CoCoOp", "CoOp is worse than zero-shot CLIP on other datasets than its own "
-                "(CoCoOp's critique)", "zero_shot", "coop")
+    yield claim("CoCoOp's critique", "CoOp is worse than zero-shot CLIP on other datasets than its "
+                "own (CoCoOp's critique)", "zero_shot", "coop")
     yield claim("Dual-view", "The dual-view method beats CoOp on other datasets than its own "
                 "(inferred)", "dualview", "coop")
 
