@@ -78,7 +78,7 @@ PAGES = {"features", "describe", "coop_page", "dualpt_page", "dualview_page", "a
 @pytest.mark.parametrize("file, stages", [
     ("src/promptstudy/plots/style.py", PAGES | {"report"}),
     ("src/promptstudy/plots/accuracy.py", {"figures", "report"}),
-    ("src/promptstudy/tables.py", {"features", "evaluate", "figures", "report"}),
+    ("src/promptstudy/tables.py", {"evaluate", "figures", "report"}),
     ("src/promptstudy/pages/site.js", PAGES | {"report"}),
     ("src/promptstudy/plots/inside.py", {"features", "coop_page", "dualpt_page", "dualview_page"}),
     ("src/promptstudy/plots/cases.py", {"describe", "dualpt_page", "aape_page", "evaluate"}),

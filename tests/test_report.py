@@ -9,11 +9,12 @@ from made_up_results import made_up, write_made_up
 
 from promptstudy.claims.table import claims
 from promptstudy.errors import ParamsError
+from promptstudy.findings import findings
 from promptstudy.params import load_params
 from promptstudy.params.methods import BLOCKS
 from promptstudy.published.numbers import load_datasets
 from promptstudy.report import write_report
-from promptstudy.results import METHODS, TRANSFER
+from promptstudy.results import METHODS, TRANSFER, main_rows
 
 
 def test_index_shows_tables_claims_figures_and_pages(suite):
@@ -81,7 +82,7 @@ def report_of(suite, text):
 def test_names_of_results_and_params_stand_in_the_report_as_text(suite):
     path = suite.root / "params.yaml"
     before, plain = path.read_text(), None
-    for text in ("plain", *HOSTILE):
+    for text in ("plain", " ".join(HOSTILE)):
         reports = report_of(suite, text).parent
         path.write_text(before)
         index, papers = ((reports / name).read_text() for name in ("index.html", "papers.html"))
@@ -113,22 +114,30 @@ def test_a_suite_without_a_method_has_a_report_without_it(suite, absent):
         assert not any(METHODS[name] in claim for name in absent), claim
 
 
+def sentences(frame, params):
+    return " ".join(findings(main_rows(frame, params), params, claims(frame, params)))
+
+
 def test_findings_follow_the_results(suite):
     frame = made_up(suite)
     reports = suite.root / "reports"
-    write_made_up(reports, frame)
-    before = write_report(suite).read_text()
+    before = sentences(write_made_up(reports, frame), suite)
     assert "DuAl-PT is the most accurate of the 3 methods" in before
     assert "none of the 6 methods is above zero-shot CLIP (50.0 % on average over 2" in before
     aape = (frame["method"] == "aape") & (frame["protocol"] == "few_shot")
     new = (frame["method"] == "kgcoop") & (frame["subset"] == "new")
     frame.loc[aape, "value"] += 7.25
     frame.loc[new, "value"] += 20
-    write_made_up(reports, frame)
-    after = write_report(suite).read_text()
+    after = sentences(write_made_up(reports, frame), suite)
     assert "AAPE is the most accurate of the 3 methods that learn a prompt: 78.8 ± 0.7 %" in after
     assert "1 (KgCoOp) of the 6 methods is above zero-shot CLIP" in after
     assert "KgCoOp is the best with 69.5 ± 0.7 %" in after
+    counts = claims(frame, suite)["verdict"].value_counts()
+    assert f"{counts['holds']} hold, {counts['mixed']} " in after
+    write_results(suite.root / "reports" / "results.csv", frame)
+    page = shown(write_report(suite).read_text())
+    assert all(sentence in page for sentence in findings(
+        main_rows(frame, suite), suite, claims(frame, suite)))
 
 
 def test_every_suite_runs_coop(suite):

@@ -158,11 +158,19 @@ def _shortened(value):
 
 
 def _show_in_notebooks():
-    """Let notebooks show every figure with a description, also those that they draw themselves."""
+    """Let notebooks show every figure with a description, also those that they draw themselves.
+
+    Asked for after each cell as well, since matplotlib's inline backend forgets it when it starts,
+    with the first figure; that is before it shows the figures of the cell.
+    """
     shell = get_ipython()
     if shell is not None:
-        shell.display_formatter.formatters["text/html"].for_type(
-            Figure, lambda figure: picture(figure, described(figure)))
+        def show():
+            shell.display_formatter.formatters["text/html"].for_type(
+                Figure, lambda figure: picture(figure, described(figure)))
+
+        show()
+        shell.events.register("post_execute", show)
 
 
 _show_in_notebooks()
