@@ -126,7 +126,7 @@ def test_findings_follow_the_results(suite):
     assert "none of the 6 methods is above zero-shot CLIP (50.0 % on average over 2" in before
     aape = (frame["method"] == "aape") & (frame["protocol"] == "few_shot")
     new = (frame["method"] == "kgcoop") & (frame["subset"] == "new")
-    frame.loc[aape, "value"] += 7.25
+    frame.loc[aape, "value"] += 7.3  # of 1000 test images a whole number
     frame.loc[new, "value"] += 20
     frame = write_made_up(reports, frame)
     after = sentences(frame, suite)
