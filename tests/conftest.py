@@ -81,14 +81,15 @@ dualpt:
   ablation_datasets: [shapes]
   ablation_shots: [1]
 dualview:
-  few_shot: {context: {n_ctx: 4}}
-  base_to_new: {context: {n_ctx: 4}, hard_view: ensemble}
+  few_shot: &guided {context: {n_ctx: 4}, ensemble_a: 0, critic_predicts: false}
+  base_to_new: {<<: *guided, hard_view: ensemble}
+  ensembles: [0.5]
   schedule: {epochs: {1: 2, 2: 3}, batch_size: 8, base_to_new_lr: 0.001}
   ablations:
-    CE only: {lambda_mi: 0, augmentation: none}
-    MI only: {augmentation: none}
+    CE only: {lambda_mi: 0, lambda_image: 0, mixup: none}
+    MI only: {mixup: none}
     aug only: {lambda_mi: 0}
-    proto_ctx: {augmentation: proto_ctx}
+    predicts: {estimator: mine, critic_predicts: true}
   ablation_protocol: base_to_new
   ablation_datasets: [shapes]
   ablation_shots: [2]

@@ -1,4 +1,4 @@
-"""Class-wise augmentation: statistics, what each way draws, and from whose images."""
+"""Class-wise Mixup: what is mixed, in which shares, and from whose images."""
 
 import math
 from types import SimpleNamespace
@@ -7,16 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from promptstudy.methods.augmentation import (
-    Augmentation,
-    Support,
-    image_prototypes,
-    stand_ins,
-    statistics,
-)
-from promptstudy.methods.stacked import ContextNetwork, generators_of
+from promptstudy.methods.augmentation import Mixup, Support, mixed
 
 LABELS = torch.tensor([[0, 0, 0, 1, 1, 2], [2, 1, 1, 0, 0, 0]])
+WAYS = ["within", "across", "both"]
 
 
 def draw(*shape, seed=0):
@@ -24,12 +18,22 @@ def draw(*shape, seed=0):
 
 
 def support(n_views=4, dim=8, labels=LABELS):
-    features = F.normalize(draw(*labels.shape, n_views, dim), dim=-1)
-    return Support(features, labels)
+    return Support(F.normalize(draw(*labels.shape, n_views, dim), dim=-1), labels)
 
 
-def augmentation(eta=1.0, seeds=(1, 2), **options):
-    return Augmentation(support(**options), 3, seeds, eta)
+def axes(way, n_classes=3, count=200):
+    """Mixtures of images that are their class's axis, so that what is in them can be read off."""
+    labels = torch.arange(n_classes).repeat(2, count)
+    images = torch.eye(n_classes)[labels]
+    mixup = Mixup(way, Support(images[:, :, None], labels), n_classes, (1, 2))
+    return labels, *mixup(images, labels)
+
+
+def between(image, first, second):
+    """Is a feature a sum of two others in shares that are not negative?"""
+    pair = torch.stack([first, second], dim=1).double()
+    shares = torch.linalg.pinv(pair, rtol=1e-4) @ image.double()
+    return (pair @ shares - image).norm() < 1e-4 and (shares > -1e-4).all()
 
 
 def test_support_has_the_views_of_the_drawn_images_or_the_images_themselves():
@@ -44,40 +48,83 @@ def test_support_has_the_views_of_the_drawn_images_or_the_images_themselves():
     torch.testing.assert_close(found, F.normalize(images.features, dim=-1)[draws][:, :, None])
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.5, 1.0])
-def test_statistics_are_each_class_s_own_shrunk_to_their_mean(rho):
-    given = support()
-    mean, variance = statistics(given, 3, rho)
+def test_all_of_an_image_is_the_image_and_nothing_of_it_its_partner():
+    features, partners = (F.normalize(draw(2, 6, 8, seed=seed), dim=-1) for seed in (0, 1))
+    others, whole = (LABELS + 1) % 3, torch.ones(2, 6, 1)
+    for share, expected, classes in ((whole, features, LABELS), (0 * whole, partners, others)):
+        found, shares = mixed(features, LABELS, partners, others, share, 3)
+        torch.testing.assert_close(found, expected)
+        assert torch.equal(shares, F.one_hot(classes, 3).float())
+
+
+def test_a_mixture_is_the_normalised_sum_in_the_shares():
+    features, partners = (F.normalize(draw(2, 6, 8, seed=seed), dim=-1) for seed in (0, 1))
+    share = torch.rand(2, 6, 1, generator=torch.Generator().manual_seed(2))
+    found, shares = mixed(features, LABELS, partners, LABELS.flip(1), share, 3)
     for run in range(2):
-        own = [given.features[run, given.labels[run] == c].flatten(0, 1) for c in range(3)]
-        pooled = torch.stack([f.var(dim=0, correction=0) for f in own]).mean(dim=0)
-        for c, features in enumerate(own):
-            torch.testing.assert_close(mean[run, c], features.mean(dim=0))
-            # class 2 has one image: its views alone say too little
-            share = 0 if c == 2 else rho
-            expected = share * features.var(dim=0, correction=0) + (1 - share) * pooled
-            torch.testing.assert_close(variance[run, c], expected)
+        for i in range(6):
+            part = share[run, i].item()
+            image = part * features[run, i] + (1 - part) * partners[run, i]
+            torch.testing.assert_close(found[run, i], image / image.norm())
+            classes = torch.zeros(3)
+            classes[LABELS[run, i]] += part
+            classes[LABELS[run, 5 - i]] += 1 - part
+            torch.testing.assert_close(shares[run, i], classes)
 
 
-def test_gauss_keeps_the_means_and_has_the_variance_in_expectation():
-    source = augmentation(eta=1.5)
-    labels = torch.arange(3).repeat_interleave(20_000).expand(2, -1)
-    drawn = source.gauss(labels).view(2, 3, 20_000, -1)
-    deviation = 1.5 * source.variance.sqrt()
-    error = (drawn.mean(dim=2) - source.mean) / (deviation / math.sqrt(20_000))
-    assert error.abs().max() < 5  # standard errors
-    torch.testing.assert_close(drawn.std(dim=2), deviation, rtol=0.03, atol=0)
+def test_without_mixup_images_stay_as_they_are_and_need_no_support():
+    features = draw(2, 6, 8)
+    found, shares = Mixup("none", None, 3, (1, 2))(features, LABELS)
+    assert found is features and torch.equal(shares, F.one_hot(LABELS, 3).float())
 
 
-def test_gauss_without_spread_draws_the_mean():
-    source = augmentation(eta=0)
-    torch.testing.assert_close(source.gauss(LABELS), source.mean.gather(
-        1, LABELS[..., None].expand(-1, -1, 8)))
+def test_within_a_class_labels_are_kept():
+    given = support(dim=30)
+    features = given.features[:, :, 0]
+    found, shares = Mixup("within", given, 3, (1, 2))(features, LABELS)
+    torch.testing.assert_close(shares, F.one_hot(LABELS, 3).float())
+    for run in range(2):
+        for image, feature, label in zip(found[run], features[run], LABELS[run], strict=True):
+            assert any(between(image, feature, partner) for partner in given.features[
+                run, LABELS[run] == label].flatten(0, 1))
+    assert (found - features).norm(dim=-1).max() > 0.1
+
+
+def test_a_single_image_of_a_class_is_mixed_with_its_own_views_alone():
+    labels = torch.tensor([[0, 1, 2]] * 2)
+    for n_views, changed in ((1, False), (4, True)):
+        given = support(n_views, labels=labels)
+        features = given.features[:, :, 0]
+        found, _ = Mixup("within", given, 3, (1, 2))(features, labels)
+        assert ((found - features).abs().max() > 0.01) == changed
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_across_classes_the_partner_is_of_any_other_class(n_classes):
+    labels, found, shares = axes("across", n_classes)
+    torch.testing.assert_close(found, F.normalize(shares, dim=-1))
+    torch.testing.assert_close(shares.sum(dim=-1), torch.ones(labels.shape))
+    own = shares.gather(2, labels[..., None]).squeeze(2)
+    others = shares.scatter(2, labels[..., None], 0)
+    assert ((others > 0).sum(dim=-1) == 1).all()
+    pairs = set(zip(labels.flatten().tolist(), others.argmax(dim=-1).flatten().tolist(),
+                    strict=True))
+    assert pairs == {(a, b) for a in range(n_classes) for b in range(n_classes) if a != b}
+    assert own.mean() == pytest.approx(1 / 2, abs=0.05)
+    assert own.std() == pytest.approx(12 ** -0.5, abs=0.03)  # of U(0, 1)
+
+
+def test_both_ways_each_take_half():
+    labels, _, shares = axes("both")
+    whole = shares.gather(2, labels[..., None]).squeeze(2) > 1 - 1e-6
+    assert whole.double().mean() == pytest.approx(1 / 2, abs=5 / (2 * math.sqrt(whole.numel())))
+    labels, _, shares = axes("both", n_classes=1, count=3)  # without another class, one's own
+    torch.testing.assert_close(shares, torch.ones(2, 3, 1))
 
 
 @pytest.mark.parametrize("n_views", [1, 4])
 def test_partners_are_all_views_of_the_class_s_images_about_equally_often(n_views):
-    source = augmentation(n_views=n_views)
+    source = Mixup("within", support(n_views), 3, (1, 2))
     classes = torch.arange(3).repeat_interleave(3000).repeat(2, 1)
     partners = source.partners(classes).view(2, 3, 3000, -1)
     for run in range(2):
@@ -89,58 +136,13 @@ def test_partners_are_all_views_of_the_class_s_images_about_equally_often(n_view
             assert (matches.sum(dim=0) - expected).abs().max() < 5 * math.sqrt(expected)
 
 
-def test_intra_mix_lies_between_two_features_of_the_class():
-    source = augmentation(dim=30)
-    given = source.support.features[:, :, 0]
-    mixed = source.intra_mix(given, LABELS)
-    for run in range(2):
-        for image, feature, label in zip(mixed[run], given[run], LABELS[run], strict=True):
-            own = source.support.features[run, LABELS[run] == label].flatten(0, 1)
-            # (image - feature) = (1 - l) (partner - feature) for one of the partners
-            change, way = image - feature, own - feature
-            share = (way @ change) / way.square().sum(dim=1).clamp(min=1e-9)
-            off = (change - share[:, None] * way).norm(dim=1)
-            assert any(o < 1e-5 and -1e-5 <= s <= 1 for o, s in zip(off, share, strict=True))
-
-
-def test_intra_mix_of_a_single_image_is_the_image_or_its_views():
-    labels = torch.tensor([[0, 1, 2]] * 2)
-    alone = augmentation(n_views=1, labels=labels)
-    given = alone.support.features[:, :, 0]
-    torch.testing.assert_close(alone.intra_mix(given, labels), given)
-    with_views = augmentation(n_views=4, labels=labels)
-    given = with_views.support.features[:, :, 0]
-    assert (with_views.intra_mix(given, labels) - given).abs().max() > 0.01
-
-
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_inter_mix_mixes_with_another_class_and_its_text_with_the_same_share(n_classes):
-    """Images and texts of a class are the class's own axis, so that the shares can be read off."""
-    labels = torch.arange(n_classes).repeat(2, 50)
-    axes = torch.eye(8)
-    source = Augmentation(Support(axes[labels][:, :, None], labels), n_classes, (1, 2))
-    mixed, text = source.inter_mix(axes[labels], labels, axes[:n_classes].expand(2, -1, -1))
-    torch.testing.assert_close(mixed.sum(dim=-1), torch.ones(labels.shape))
-    torch.testing.assert_close(text, F.normalize(mixed, dim=-1))
-    own = mixed.gather(2, labels[..., None]).squeeze(2)
-    assert ((mixed > 0).sum(dim=-1) == 2).all() and (own > 0).all()
-    partner = mixed.scatter(2, labels[..., None], 0).argmax(dim=-1)
-    pairs = {(a, b) for a, b in zip(labels.flatten().tolist(), partner.flatten().tolist(),
-                                    strict=True)}
-    assert pairs == {(a, b) for a in range(n_classes) for b in range(n_classes) if a != b}
-    assert 0.4 < own.mean() < 0.6 and own.std() == pytest.approx(12 ** -0.5, abs=0.05)
-
-
-@pytest.mark.parametrize("way", ["gauss", "intra_mix", "inter_mix"])
+@pytest.mark.parametrize("way", WAYS)
 def test_runs_draw_from_their_seeds_alone(way):
     given = support()
 
     def drawn(seeds, runs):
-        source = Augmentation(Support(*(t[runs] for t in given)), 3, seeds)
-        arguments = {"gauss": (), "intra_mix": (), "inter_mix": (draw(2, 3, 8)[runs],)}[way]
-        features = (given.features[runs, :, 0],) if way != "gauss" else ()
-        results = [getattr(source, way)(*features, LABELS[runs], *arguments) for _ in range(2)]
-        return [r[0] if way == "inter_mix" else r for r in results]
+        mixup = Mixup(way, Support(*(t[runs] for t in given)), 3, seeds)
+        return [mixup(given.features[runs, :, 0], LABELS[runs])[0] for _ in range(2)]
 
     both, again = (drawn((5, 7), slice(None)) for _ in range(2))
     alone = drawn((7,), slice(1, 2))
@@ -153,34 +155,8 @@ def test_runs_draw_from_their_seeds_alone(way):
 
 
 def test_random_numbers_are_not_those_that_order_the_images():
-    drawn = augmentation(seeds=(3, 4))._draw(lambda g: torch.rand(5, generator=g))
+    mixup = Mixup("both", support(), 3, (3, 4))
+    drawn = mixup._draw(lambda g: torch.rand(5, generator=g), "cpu")
     for seed, numbers in zip((3, 4), drawn, strict=True):
         ordering = torch.rand(5, generator=torch.Generator().manual_seed(seed))
         assert (numbers - ordering).abs().max() > 0.01
-
-
-def test_stand_ins_lie_among_the_prototypes_as_their_texts_lie_among_the_texts():
-    known = image_prototypes(support(), 3)
-    assert known.norm(dim=-1) == pytest.approx(1)
-    hard, new = F.normalize(draw(3, 8, seed=3), dim=-1), F.normalize(draw(2, 8, seed=4), dim=-1)
-    found = stand_ins(new, known, hard)
-    assert found.shape == (2, 2, 8)
-    torch.testing.assert_close(stand_ins(hard, known, hard).mean(dim=1), known.mean(dim=1))
-    torch.testing.assert_close(found[:, 0] - found[:, 1], (new[0] - new[1]).expand(2, -1))
-
-
-def test_context_network_starts_at_nothing_and_each_run_from_its_seed():
-    both, alone = (ContextNetwork(generators_of(seeds), 32, 6, zero=True)
-                   for seeds in ((1, 2), (2,)))
-    given = draw(2, 3, 32)
-    assert torch.equal(both(given), torch.zeros(2, 3, 6))
-    first, second = both.first, both.second
-    assert torch.equal(first.weight[1], alone.first.weight[0])
-    assert torch.equal(first.bias[1], alone.first.bias[0])
-    with torch.no_grad():
-        second.weight += draw(2, 2, 6)
-        second.bias += draw(2, 6)
-        for run, features in enumerate(given):  # as two layers of torch
-            hidden = F.linear(features, first.weight[run].T, first.bias[run]).relu()
-            expected = F.linear(hidden, second.weight[run].T, second.bias[run])
-            torch.testing.assert_close(both(given)[run], expected)

@@ -167,8 +167,8 @@ def test_a_notebook_needs_what_its_cells_import(tmp_path):
     path = tmp_path / "n.ipynb"
     path.write_text('{"cells": [{"cell_type": "markdown", "source": ["import promptstudy.llm"]}, '
                     '{"cell_type": "code", "source": ["%matplotlib inline\\n", '
-                    '"from promptstudy import metrics"]}]}')
-    assert [file.name for file in code.notebook_files(path)] == ["metrics.py"]
+                    '"from promptstudy import textfiles"]}]}')
+    assert [file.name for file in code.notebook_files(path)] == ["textfiles.py"]
 
 
 def test_learned_tensors_depend_on_the_code_of_their_training_alone():

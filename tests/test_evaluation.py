@@ -8,7 +8,6 @@ import pytest
 import torch
 from conftest import changed
 
-from promptstudy import class_texts
 from promptstudy.changes import Changes
 from promptstudy.datasets.packs import own_labels
 from promptstudy.errors import DamagedFile
@@ -16,13 +15,12 @@ from promptstudy.evaluation import Evaluation
 from promptstudy.features import extract
 from promptstudy.files import load_tensors, save_tensors
 from promptstudy.methods import dualview
-from promptstudy.methods.augmentation import Support, image_prototypes
 from promptstudy.methods.reference_prompts import references
 from promptstudy.metrics import quarters, top1, typicality
 from promptstudy.params import Setting, load_params
 from promptstudy.plans import plan, schedule_of, training_draws
 from promptstudy.task import Task
-from promptstudy.training import provenance, train, train_plan
+from promptstudy.training import learned_by, provenance, train, train_plan
 
 
 def evaluate(task):
@@ -119,6 +117,36 @@ def test_quarters_of_a_method_add_up_to_its_accuracy(trained):
         assert right / len(pack.test.labels) == pytest.approx(whole["value"])
 
 
+def test_every_row_says_which_of_which_images_are_right(trained):
+    pack, evaluation = trained.pack, evaluate(trained)
+    evaluation.hand_crafted(["zero_shot"])
+    evaluation.learned("coop")
+    evaluation.retrieval()
+    predicted = next(evaluation.hand_crafted_predictions("all", ["zero_shot"]))[2]
+    right = (predicted == pack.test.labels).numpy()
+    images = {}
+    for row in evaluation.rows:
+        assert row["value"] == pytest.approx(100 * row["right"].mean())
+        assert row["n_test"] == len(row["right"])
+        images.setdefault((row["protocol"], row["subset"]), set()).add(row["images"])
+        if (row["method"], row["protocol"], row["subset"]) == ("zero_shot", "few_shot", "all"):
+            assert row["right"].tolist() == right.tolist()
+    assert all(len(names) == 1 for names in images.values())
+    # no two subsets have the same images, but retrieval from images is about all of them
+    assert images["few_shot", "all"] == images["retrieval", "image_to_text"]
+    assert len(set.union(*images.values())) == len(images) - 1
+
+
+def test_images_are_named_by_what_they_are_and_their_order(trained):
+    evaluation = evaluate(trained)
+    count = len(evaluation.labels)
+    named = evaluation.identity(slice(None))
+    assert named == evaluation.identity(torch.ones(count, dtype=bool))
+    assert named == evaluation.identity(list(range(count)))
+    assert named != evaluation.identity(list(range(count))[::-1])
+    assert named != evaluation.identity(slice(1, None))
+
+
 def test_aape_is_scored_without_aggregator_and_sentences(trained):
     params, evaluation = trained.params, evaluate(trained)
     for setting in plan(params, "aape", "shapes"):
@@ -165,26 +193,20 @@ def test_the_ensemble_with_all_weight_on_the_hand_crafted_view_is_zero_shot(trai
     for subset in ("base", "new"):
         images, labels = evaluation.images_of(subset)
         model = evaluation.trained("dualview", setting, subset)
-        assert top1(model.predict(images, 1.0), labels).tolist() == [zero_shot[subset]] * 2
+        written = model.variant.model_copy(update={"ensemble_a": 1})
+        assert top1(model.predict(images, written), labels).tolist() == [zero_shot[subset]] * 2
 
 
-def test_contexts_of_new_classes_come_from_their_names(trained):
-    """The network learned under proto_ctx is used, on images' prototypes or on their stand-ins."""
-    params, pack, evaluation = trained.params, trained.pack, evaluate(trained)
-    setting = dualview_setting(params, params.dualview.ablations["proto_ctx"])
-    learned = evaluation.tensors("dualview")
+def test_new_classes_are_scored_by_the_critic_learned_on_base_ones(trained):
+    params, evaluation = trained.params, evaluate(trained)
+    setting = dualview_setting(params, params.dualview.ablations["predicts"])
+    matrix = learned_by(evaluation.tensors("dualview"), setting)["critics.of_images.matrix"]
+    assert (matrix.flatten(1).norm(dim=1) > 0).all()
     for subset in ("base", "new"):
-        model = evaluation.trained("dualview", setting, subset)
-        for name in ("network.first.weight", "network.second.bias"):
-            assert torch.equal(dict(model.named_parameters())[name],
-                               learned[f"{setting.key}/{name}"])
-    base, new = (evaluation.trained("dualview", setting, subset).prototypes
-                 for subset in ("base", "new"))
-    draws, names = training_draws(params, pack, setting)
-    assert torch.equal(base, image_prototypes(Support.of(pack.train, draws), len(names)))
-    hard = class_texts.view_features(evaluation, "ensemble").mean
-    shift = base.mean(dim=1) - hard[:len(names)].mean(dim=0)
-    torch.testing.assert_close(new, hard[len(names):] + shift[:, None])
+        model, images = evaluation.trained("dualview", setting, subset), evaluation.images_of(
+            subset)[0]
+        scores = (images + images @ matrix) @ model.class_features().mT
+        assert torch.equal(model.predict(images), scores.argmax(dim=-1))
 
 
 def test_base_and_new_images_compete_among_their_own_classes(trained):

@@ -94,6 +94,7 @@ def test_a_stage_runs_with_the_code_of_its_own_workspace(project, monkeypatch):
     own = project / "src" / "promptstudy"
     assert "the DVC that started this stage" in run_main(project)  # there is no other package
     own.mkdir()
+    (own / "__init__.py").touch()
     (own / "__main__.py").write_text("import os; print('own code', os.environ['PYTHONPATH'])")
     said = run_main(project)
     assert said.startswith(f"own code {project / 'src'}{os.pathsep}")

@@ -104,8 +104,8 @@ def test_unknown_key_is_named_with_the_nearest(faulty, key, value, message):
     ("dualpt.ablations.neither", 3, "dualpt.ablations.neither: input should be a valid dictionary"),
     ("dualpt.ablation_datasets", ["shape"], "dualpt.ablation_datasets: 'shape' is not a dataset; "
                                             "did you mean 'shapes'?"),
-    ("dualview.base_to_new.augmentation", "mix", "dualview.base_to_new.augmentation: input should "
-                                                 "be 'none', 'gauss'"),
+    ("dualview.base_to_new.mixup", "mix", "dualview.base_to_new.mixup: input should be 'none', "
+                                          "'within'"),
     ("dualview.ensembles", [1.5], "dualview.ensembles.0: input should be less than or equal to 1"),
     ("dualview.few_shot.tau_mi", 0, "dualview.few_shot.tau_mi: input should be greater than 0"),
     ("kgcoop.few_shot", {}, "kgcoop.schedule.epochs: no number of epochs for 1 shots"),

@@ -107,7 +107,7 @@ def test_saved_figures_are_equal_for_equal_data(suite, tmp_path):
 def frame_of(suite):
     """The made-up results, where datasets, kinds of test images and a variant are hostile."""
     return made_up(suite).replace({
-        "dataset": {"shapes": FORMULA, "figures": PRICES}, "variant": {"proto_ctx": FORMULA},
+        "dataset": {"shapes": FORMULA, "figures": PRICES}, "variant": {"predicts": FORMULA},
         "subset": {"shapes": FORMULA, "figures": PRICES, "lines": HOSTILE[0], "photos": "$x$"}})
 
 

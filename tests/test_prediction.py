@@ -123,14 +123,6 @@ def test_what_was_not_trained_is_said(params, method, asked, message):
         load_predictor(params, "shapes", method, **asked)
 
 
-def test_prompts_made_of_training_images_need_names_of_other_classes(params, files, evaluation):
-    key = next(setting.key for setting in classification(params, "dualview")
-               if setting.variant.augmentation == "proto_ctx")
-    chosen = load_predictor(params, "shapes", "dualview", setting=key)
-    with pytest.raises(PredictionError, match="name the classes with --classes"):
-        chosen.class_weights()
-
-
 def test_folders_are_searched_and_files_that_are_no_images_are_named(tmp_path, files, evaluation,
                                                                       params):
     (tmp_path / "a" / ".hidden").mkdir(parents=True)

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import changed
 from hostile import HOSTILE, elements, shown
-from made_up_results import made_up
+from made_up_results import made_up, write_made_up
 
 from promptstudy.claims.table import claims
 from promptstudy.errors import ParamsError
@@ -14,13 +14,13 @@ from promptstudy.params import load_params
 from promptstudy.params.methods import BLOCKS
 from promptstudy.published.numbers import load_datasets
 from promptstudy.report import write_report
-from promptstudy.results import METHODS, TRANSFER, main_rows, write_results
+from promptstudy.results import METHODS, TRANSFER, main_rows
 
 
 def test_index_shows_tables_claims_figures_and_pages(suite):
     frame = made_up(suite)
     reports = suite.root / "reports"
-    write_results(reports / "results.csv", frame)
+    write_made_up(reports, frame)
     (reports / "03_coop-shapes.html").write_text("page")
     page = write_report(suite).read_text()
     for expected in ("56.5<small> ± 0.7</small>", "first-chart", "03_coop-shapes.html", "holds",
@@ -47,16 +47,16 @@ def test_the_report_opens_with_the_comparison(suite):
     params = load_params(path)
     reports = params.root / "reports"
     frame = made_up(params)
-    write_results(reports / "results.csv", frame)
+    write_made_up(reports, frame)
     index = write_report(params).read_text()
     assert "None of this suite&#39;s results is compared" in index
     assert 'href="papers.html"' in index
-    write_results(reports / "results.csv", as_paper_suite(frame))
+    write_made_up(reports, as_paper_suite(frame))
     index = write_report(params).read_text()
     assert "2 published numbers have one of ours beside them: 0 of ours lie within" in index
     assert "Few-shot, RN50, 16 shots" in index
     papers = (reports / "papers.html").read_bytes()
-    for found in ("+7.68", "-36.29", "outside"):  # 50 beside 42.32 and 86.29
+    for found in ("+7.68", "-36.31", "outside"):  # 50 (of 2465 images 49.98) beside 42.32 and 86.29
         assert found in papers.decode()
     write_report(params)
     assert (reports / "papers.html").read_bytes() == papers
@@ -66,16 +66,16 @@ def report_of(suite, text):
     """The page of the made-up results with `text` for everything that has a free name."""
     path = suite.root / "params.yaml"
     quoted = json.dumps(text)  # as YAML too
-    path.write_text(path.read_text().replace("proto_ctx: {", f"{quoted}: {{"))
+    path.write_text(path.read_text().replace("predicts: {", f"{quoted}: {{"))
     params = load_params(path)
     frame = made_up(params).replace({
         "dataset": {"shapes": text}, "subset": {"shapes": text, "lines": f"{text} 2"},
-        "variant": {"proto_ctx": text, "t": f"{text} 3"}, "backbone": {"b": f"{text} 4"}})
+        "variant": {"predicts": text, "t": f"{text} 3"}, "backbone": {"b": f"{text} 4"}})
     transfer = params.transfer.model_copy(update={"source": text})
     datasets = {text: params.datasets["shapes"], "figures": params.datasets["figures"]}
     params = changed(params, suite=f"{text} 5", datasets=datasets, transfer=transfer)
     (params.root / "data" / "clip" / "build.json").write_text(json.dumps({"about": f"{text} 6"}))
-    write_results(params.root / "reports" / "results.csv", frame)
+    write_made_up(params.root / "reports", frame)
     return write_report(params)
 
 
@@ -104,7 +104,7 @@ def test_a_suite_without_a_method_has_a_report_without_it(suite, absent):
     frame = made_up(suite)
     frame = frame[~frame["method"].isin(absent)].reset_index(drop=True)
     suite = changed(suite, captioned={}, **dict.fromkeys(absent))
-    write_results(suite.root / "reports" / "results.csv", frame)
+    frame = write_made_up(suite.root / "reports", frame)
     page = write_report(suite).read_text()
     assert "CoOp" in page and all(f"{METHODS[name]}</td>" not in page for name in absent)
     assert ("AAPE, base to new" in page) == ("aape" not in absent)
@@ -120,14 +120,15 @@ def sentences(frame, params):
 
 def test_findings_follow_the_results(suite):
     frame = made_up(suite)
-    before = sentences(frame, suite)
+    reports = suite.root / "reports"
+    before = sentences(write_made_up(reports, frame), suite)
     assert "DuAl-PT is the most accurate of the 3 methods" in before
     assert "none of the 6 methods is above zero-shot CLIP (50.0 % on average over 2" in before
     aape = (frame["method"] == "aape") & (frame["protocol"] == "few_shot")
     new = (frame["method"] == "kgcoop") & (frame["subset"] == "new")
     frame.loc[aape, "value"] += 7.25
     frame.loc[new, "value"] += 20
-    after = sentences(frame, suite)
+    after = sentences(write_made_up(reports, frame), suite)
     assert "AAPE is the most accurate of the 3 methods that learn a prompt: 78.8 ± 0.7 %" in after
     assert "1 (KgCoOp) of the 6 methods is above zero-shot CLIP" in after
     assert "KgCoOp is the best with 69.5 ± 0.7 %" in after

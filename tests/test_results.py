@@ -8,6 +8,7 @@ from promptstudy.results import (
     COLUMNS,
     average_over_datasets,
     base_to_new_table,
+    collapsed_runs,
     complete_rows,
     harmonic_mean,
     main_rows,
@@ -15,6 +16,7 @@ from promptstudy.results import (
     read_results,
     table,
     transfer_runs,
+    with_h,
     write_results,
 )
 
@@ -38,9 +40,24 @@ def test_results_survive_the_file(tmp_path):
     assert read_results(tmp_path / "r.csv").equals(frame)
 
 
-def test_over_seeds_gives_mean_and_population_deviation():
-    summary = over_seeds(table([row(1, seed=1), row(3, seed=2)]))
-    assert summary[["mean", "std", "seeds"]].values.tolist() == [[2, 1, 2]]
+def test_over_seeds_gives_mean_and_sample_deviation():
+    summary = over_seeds(table([row(1, seed=1), row(3, seed=2), row(5, shots=2)]))
+    assert summary["mean"].tolist() == [2, 5] and summary["seeds"].tolist() == [2, 1]
+    assert summary["std"].tolist() == pytest.approx([2 ** 0.5, float("nan")], nan_ok=True)
+
+
+@pytest.mark.parametrize("values, collapsed", [
+    ((62.2, 61.1, 41.1), [False, False, True]), ((62, 61, 52), [False] * 3),  # 9 points are few
+    ((62, 50, 38), [False] * 3),  # these seeds differ that much anyway
+    ((62, 61, 80), [False] * 3),  # one that is better has not collapsed
+    ((62, 20), [False] * 2), ((62,), [False]),  # which of two has collapsed?
+    ((60, 61, 62, 63, 12, 15), [False] * 4 + [True] * 2)])
+def test_collapsed_runs_lie_far_below_their_seeds_median(values, collapsed):
+    frame = table([row(value, seed=seed) for seed, value in enumerate(values)]
+                  + [row(0, variant="another", seed=seed) for seed in range(3)])
+    found = collapsed_runs(frame)
+    assert found[frame["variant"] == "M4"].tolist() == collapsed
+    assert not found[frame["variant"] == "another"].any()
 
 
 def test_average_counts_only_settings_that_every_dataset_has():
@@ -56,14 +73,40 @@ def test_harmonic_mean_of_published_averages():
         assert harmonic_mean(base, new) == pytest.approx(expected, abs=0.005)
 
 
-def test_average_h_is_that_of_the_means_and_the_mean_of_h_stands_beside_it():
-    values = {"a": (80, 20), "b": (40, 60)}
-    frame = table([row(value, dataset=name, protocol="base_to_new", subset=subset)
-                   for name, pair in values.items()
-                   for subset, value in zip(("base", "new"), pair, strict=True)])
-    average = base_to_new_table(frame).loc["average"].iloc[0]
-    assert average["H"] == pytest.approx(2 * 60 * 40 / 100)
-    assert average["mean_of_h"] == pytest.approx((2 * 80 * 20 / 100 + 2 * 40 * 60 / 100) / 2)
+def halves(values):
+    """A table of base and new accuracy, `{(dataset, seed): (base, new)}`."""
+    return table([row(value, dataset=name, seed=seed, protocol="base_to_new", subset=subset)
+                  for (name, seed), pair in values.items()
+                  for subset, value in zip(("base", "new"), pair, strict=True)])
+
+
+def test_h_is_that_of_each_run_and_every_mean_of_it_the_mean_of_these():
+    values = {("a", 1): (80, 20), ("a", 2): (70, 30), ("b", 1): (40, 60), ("b", 2): (50, 0)}
+    frame = halves(values)
+    found = base_to_new_table(frame)
+    of_runs = {key: 2 * base * new / (base + new) for key, (base, new) in values.items()}
+    assert of_runs["b", 2] == 0
+    for name in "ab":
+        assert found.loc[name]["H"].item() == pytest.approx(
+            (of_runs[name, 1] + of_runs[name, 2]) / 2)
+    assert found.loc["average"]["H"].item() == pytest.approx(sum(of_runs.values()) / 4)
+    assert found.loc["average"]["base"].item() == pytest.approx(60)
+    summary = over_seeds(with_h(frame)).set_index(["dataset", "subset"])
+    assert summary.loc[("a", "H"), "mean"] == found.loc["a"]["H"].item()
+    assert summary.loc[("a", "H"), "std"] == pytest.approx(
+        abs(of_runs["a", 1] - of_runs["a", 2]) / 2 ** 0.5)
+
+
+def test_h_needs_both_halves_of_a_run():
+    frame = halves({("a", 1): (80, 20), ("a", 2): (70, 30)})
+    rows = with_h(frame[(frame["seed"] == 1) | (frame["subset"] == "base")])
+    assert rows[rows["subset"] == "H"]["seed"].tolist() == [1]
+    assert rows[rows["subset"] == "H"]["n_test"].tolist() == [2000]
+
+
+def test_harmonic_mean_s_limits():
+    assert harmonic_mean(0, 0) == harmonic_mean(50, 0) == 0
+    assert harmonic_mean(40, 40) == pytest.approx(40)
 
 
 def test_transfer_runs_have_the_source_first_and_the_mean_of_the_others_last(suite):

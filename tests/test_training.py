@@ -216,16 +216,17 @@ def test_a_method_without_few_shot_variant_is_trained_base_to_new_alone():
 def test_ablations_of_dualview_change_the_protocol_s_variant_and_lie_on_its_curve():
     block = DualViewParams(
         schedule=Schedule(epochs={16: 1}), base_to_new={"tau_mi": 0.2}, ablation_datasets=["a"],
-        ablation_shots=[16], ablation_protocol="base_to_new", ensembles=[0.5],
+        ablation_shots=[16], ablation_protocol="base_to_new", ensembles=[0.5, 0.2],
         ablations={"lambda 3": {"lambda_mi": 3}, "jsd": {"estimator": "jsd", "lambda_mi": 2},
                  "aug only": {"lambda_mi": 0}})
     params = suite(dualview=block, shots=[], base_to_new_shots=16)
     assert [s.key for s in plan(params, "dualview", "a")] == [
-        f"base_to_new/{label}/16" for label in ("M16", "lambda 3", "jsd", "aug only")]
+        f"base_to_new/{label}/16" for label in ("M16 a=0.5", "lambda 3", "jsd", "aug only")]
     assert all(variant.tau_mi == 0.2 for variant in block.ablation_variants)
-    assert block.lambda_curve == {"aug only": 0, "M16": 1, "lambda 3": 3}
-    assert list(block.lambda_curve) == ["aug only", "M16", "lambda 3"]
-    assert block.base_to_new_labels == ["M16", "M16 a=0.5", "lambda 3", "jsd", "aug only"]
+    assert block.lambda_curve == {"aug only": 0, "M16 a=0.5": 1, "lambda 3": 3}
+    assert list(block.lambda_curve) == ["aug only", "M16 a=0.5", "lambda 3"]
+    assert block.base_to_new_labels == ["M16 a=0.5", "M16 a=0.2", "M16 a=0.5 critic guides",
+                                        "lambda 3", "jsd", "aug only"]
 
 
 def test_retrieval_is_in_the_plan_of_a_method_that_has_it_and_is_all_of_captions():

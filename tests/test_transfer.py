@@ -15,11 +15,10 @@ from promptstudy.errors import DatasetError
 from promptstudy.evaluation import Evaluation
 from promptstudy.features import extract
 from promptstudy.llm.descriptions import describe, path_of, save
-from promptstudy.methods import dualview, linear_probe
-from promptstudy.methods.augmentation import Support, image_prototypes
+from promptstudy.methods import linear_probe
 from promptstudy.methods.coop import CoOp
 from promptstudy.metrics import top1
-from promptstudy.params import Setting, load_params
+from promptstudy.params import load_params
 from promptstudy.plans import training_draws, transferred
 from promptstudy.training import learned_by
 
@@ -160,6 +159,9 @@ def test_the_prompts_that_are_tested_are_those_that_were_trained(source, packs, 
     learned = learned_by(source.tensors(method), setting)["contexts"]
     model = source.trained(method, setting, onto=target)
     assert torch.equal(model.contexts, learned) and not torch.equal(learned[0], learned[1])
+    if method == "dualview":
+        critic = learned_by(source.tensors(method), setting)["critics.of_images.matrix"]
+        assert torch.equal(model.critics["of_images"].matrix, critic) and critic.norm() > 0
     if method in ("coop", "kgcoop", "prograd"):  # which predict alike
         context = getattr(setting.variant, "context", setting.variant)
         alone = CoOp(source.encoder, packs["figures"].class_names, context,
@@ -189,22 +191,6 @@ def test_hand_crafted_views_are_of_the_images_own_classes(source, packs):
         label = source.pack.class_names.index(name)
         assert torch.equal(view.features[place], whole.features[label])
         assert torch.equal(descriptions(target).mean[place], descriptions(source).mean[label])
-
-
-def test_contexts_made_of_prototypes_have_stand_ins_on_other_datasets(source, packs):
-    variant = source.params.dualview.ablations["proto_ctx"]
-    setting = Setting("transfer", variant, 2)
-    draws, names = training_draws(source.params, source.pack, setting)
-    known = image_prototypes(Support.of(source.pack.train, draws), len(names))
-    assert torch.equal(dualview._prototypes(source, setting, "all", source), known)
-    version = Evaluation(source.params, packs["photos"], source.backbone, source.encoder, source)
-    assert torch.equal(dualview._prototypes(source, setting, "all", version),
-                       known[:, version.source_labels])
-    target = other(source, packs)
-    hard = {e: view_features(e, "ensemble").mean for e in (source, target)}
-    shift = known.mean(dim=1) - hard[source].mean(dim=0)
-    torch.testing.assert_close(dualview._prototypes(source, setting, "all", target),
-                               hard[target] + shift[:, None])
 
 
 def test_classes_of_a_shifted_version_must_be_the_source_s():

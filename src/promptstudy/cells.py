@@ -12,9 +12,8 @@ import pandas as pd
 from .results import (
     METHODS,
     average_over_datasets,
-    base_to_new_table,
-    harmonic_mean,
     transfer_runs,
+    with_h,
 )
 
 AVERAGE = "average"
@@ -66,23 +65,12 @@ def few_shot_cells(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
 
 
 def base_to_new_cells(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Return base, new and H of every variant; for `AVERAGE` the mean of the datasets' H as well.
+    """Return base, new and H of every variant; every mean of H is one of the runs' own H.
 
-    The means are those of `base_to_new_table`; deviations of H are over the H of each seed.
+    dataset: its name, or `AVERAGE` for the mean over datasets of each seed.
     """
-    rows = frame[frame["protocol"] == "base_to_new"]
-    table = base_to_new_table(frame).loc[dataset]
-    runs = _with_h(_of_dataset(frame, "base_to_new", dataset), ["method", "variant", "seed"])
-    if dataset == AVERAGE:
-        each = _with_h(rows, ["dataset", "method", "variant", "seed"])["H"]
-        runs["mean_of_h"] = each.groupby(["method", "variant", "seed"]).mean()
-    else:
-        table = table.drop(columns="mean_of_h")
-    order = _in_order(runs.droplevel("seed").index.unique())
-    found = {column: [Cell(float(table.at[key, column]), Cell.of(runs.loc[key].index,
-                                                                 runs.loc[key][column]).seeds)
-                      for key in order] for column in table.columns}
-    return pd.DataFrame(found, index=order, dtype=object)
+    rows = _of_dataset(with_h(frame), "base_to_new", dataset)
+    return _by_seed(rows, ["method", "variant"], "subset")[["base", "new", "H"]]
 
 
 def transfer_cells(frame: pd.DataFrame, protocol: str) -> pd.DataFrame:
@@ -135,11 +123,6 @@ def _of_dataset(frame, protocol, dataset):
     rows = frame[frame["protocol"] == protocol]
     return (average_over_datasets(rows) if dataset == AVERAGE
             else rows[rows["dataset"] == dataset])
-
-
-def _with_h(rows, by):
-    runs = rows.pivot_table(index=by, columns="subset", values="value")
-    return runs.assign(H=harmonic_mean(runs["base"], runs["new"]))
 
 
 def _by_seed(rows, index, column):

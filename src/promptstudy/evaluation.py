@@ -10,10 +10,10 @@ from torch import Tensor
 from .changes import Changes
 from .class_texts import descriptions
 from .clip.text_features import encode_descriptions
-from .files import load_tensors
+from .files import json_sha256, load_tensors
 from .methods import linear_probe, table
 from .methods.reference_prompts import reference_features, references
-from .metrics import recalls
+from .metrics import RANKS, match_ranks
 from .params import Setting
 from .plans import plan
 from .results import DESCRIPTIONS_ALONE
@@ -90,12 +90,14 @@ class Evaluation(Scores):
     def add_recalls(self, method: str, variant: str, shots: int, seeds: Sequence[int],
                     images: Tensor, texts: Tensor, labels: Tensor) -> None:
         """Add a row for every seed, direction and rank: images [R, N, d], texts [M, d], labels."""
-        found = recalls(images, texts, self.labels, labels)
-        for direction, (count, values) in found.items():
-            for k, shares in values.items():
-                for seed, share in zip(seeds, shares.tolist(), strict=True):
-                    self.add_value("retrieval", method, variant, shots, seed, direction,
-                                   f"recall@{k}", share, count)
+        found = match_ranks(images, texts, self.labels, labels)
+        for direction, (asked, ranks) in found.items():
+            queries = (self.identity(asked) if direction == "image_to_text"
+                       else json_sha256([self.name, "texts", labels[asked].tolist()])[:16])
+            for k in RANKS:
+                for seed, of_run in zip(seeds, ranks, strict=True):
+                    self.add_right("retrieval", method, variant, shots, seed, direction,
+                                   f"recall@{k}", of_run <= k, queries)
 
     @functools.cached_property
     def captions(self) -> tuple[Tensor, Tensor]:

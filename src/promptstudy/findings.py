@@ -3,6 +3,7 @@
 import pandas as pd
 
 from .cells import AVERAGE, Cell, base_to_new_cells, datasets_of, few_shot_cells, transfer_cells
+from .claims.table import VERDICTS
 from .params import Params
 from .params.methods import BLOCKS
 from .results import METHODS, TRANSFER
@@ -67,10 +68,14 @@ def _elsewhere(main, params):
 
 def _claims(verdicts):
     counts = verdicts["verdict"].value_counts()
-    holds, mixed, fails = (counts.get(name, 0) for name in ("holds", "mixed", "does not hold"))
-    return (f"Of {len(verdicts)} claims of the papers that can be tested here, {holds} "
-            f"{'holds' if holds == 1 else 'hold'}, {mixed} {'is' if mixed == 1 else 'are'} mixed "
-            f"and {fails} {'does' if fails == 1 else 'do'} not hold.") if len(verdicts) else ""
+    one = {"holds": "holds", "does not hold": "does not hold", "mixed": "is mixed",
+           "not decided": "is not decided"}
+    more = {"holds": "hold", "does not hold": "do not hold", "mixed": "are mixed",
+            "not decided": "are not decided"}
+    said = {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS}
+    *first, last = (f"{n} {(one if n == 1 else more)[verdict]}" for verdict, n in said.items())
+    return (f"Of {len(verdicts)} claims of the papers that can be tested here, "
+            f"{', '.join(first)} and {last}.") if len(verdicts) else ""
 
 
 def _first(main, protocol, cells_of):

@@ -11,6 +11,7 @@ from .cells import (
     retrieval_cells,
     transfer_cells,
 )
+from .claims.table import VERDICTS
 from .differences import base_to_new_differences, few_shot_differences
 from .findings import findings
 from .glossary import PARTS, explained
@@ -28,7 +29,6 @@ SECTIONS = {"found": "What was found", "few-shot": "Few-shot", "base-to-new": "B
             "claims": "The papers' claims", "paper-and-ours": "Paper and ours",
             "words": "Names of variants", "pages": "Pages", "cite": "Cite, sources"}
 INFERRED = ("dualpt", "dualview", "aape")  # methods of which only the abstract is known
-VERDICTS = ("holds", "mixed", "does not hold")
 CITATION = """@software{{promptstudy,
   title  = {{promptstudy: four ways to learn the prompt of a frozen CLIP, reproduced}},
   author = {{{{promptstudy developers}}}},
@@ -60,7 +60,7 @@ def index_page(results: pd.DataFrame, params: Params, verdicts: pd.DataFrame, ru
         tally={verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS},
         base_to_new_shots=params.base_to_new_shots, transfer=params.transfer,
         base_to_new=_panels(main, "base_to_new", base_to_new_cells, accuracy.base_to_new,
-                            {"mean_of_h": "mean of H"}, "Accuracy on base and new classes"),
+                            {}, "Accuracy on base and new classes"),
         **{protocol: _transfer(main, protocol) for protocol in TRANSFER},
         inferred=[f"{METHODS[name]} is re-implemented from its abstract; its equations and "
                   "constants are inferred." for name in INFERRED if name in params.methods],

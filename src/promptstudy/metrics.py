@@ -39,10 +39,23 @@ def recalls(images: Tensor, texts: Tensor, image_labels: Tensor,
             text_labels: Tensor) -> dict[str, tuple[int, dict[int, Tensor]]]:
     """Return `{direction: (queries, {k: recall@k [R] in percent})}` for both directions.
 
+    The arguments and errors are those of `match_ranks`. Recall@k is the share of queries with a
+    match among the k best; queries without any match are left out.
+    """
+    found = match_ranks(images, texts, image_labels, text_labels)
+    return {direction: (ranks.shape[1], {k: 100 * (ranks <= k).double().mean(dim=-1)
+                                         for k in RANKS})
+            for direction, (_, ranks) in found.items()}
+
+
+def match_ranks(images: Tensor, texts: Tensor, image_labels: Tensor,
+                text_labels: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return `{direction: (asked [N], ranks [R, n])}` for both directions.
+
     images: normalised features [R, N, d] of R runs; texts: [M, d]; an image and a text match if
     their labels [N] and [M] are equal, so an image may have several texts and a text several
-    images. Recall@k is the share of queries with a match among the k best; queries without any
-    match are left out. A tie counts against the query. Raises `ValueError` when nothing matches.
+    images. `asked` says which queries have a match; `ranks` are those n queries' ranks, from 1, of
+    the best match. A tie counts against the query. Raises `ValueError` when nothing matches.
     """
     texts = texts.expand(len(images), -1, -1)
     directions = {"image_to_text": (images, texts, image_labels, text_labels),
@@ -52,9 +65,7 @@ def recalls(images: Tensor, texts: Tensor, image_labels: Tensor,
         asked = torch.isin(own, others)
         if not asked.any():
             raise ValueError("no image and no text have the same label")
-        ranks = best_ranks(queries[:, asked], answers, own[asked], others)
-        found[direction] = int(asked.sum()), {
-            k: 100 * (ranks <= k).double().mean(dim=-1) for k in RANKS}
+        found[direction] = asked, best_ranks(queries[:, asked], answers, own[asked], others)
     return found
 
 

@@ -173,11 +173,10 @@ def _(model):
 
 @class_weights.register(DualView)
 def _(model):
-    if model.network is not None and model.prototypes.shape[-2] != len(model.layout.class_names):
-        raise PredictionError("this variant's prompts are made of the training images of "
-                              "base classes; name the classes with --classes")
-    classes, a = model.class_features(), model.variant.ensemble_a
-    return F.normalize((1 - a) * classes + a * model.hard.mean, dim=-1) if a else classes
+    classes = model.fused_classes(model.variant)
+    if model.variant.critic_predicts and "of_images" in model.critics:
+        classes = classes + classes @ model.critics["of_images"].matrix.mT  # x (1 + M) . w
+    return classes
 
 
 @class_weights.register(DuAlPT)

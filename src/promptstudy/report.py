@@ -52,7 +52,7 @@ def write_report(params):
 def _readme_tables(main):
     few_shot = few_shot_cells(main, datasets_of(main, "few_shot")[0]).rename(columns=shots_label)
     halves = base_to_new_cells(main, datasets_of(main, "base_to_new")[0])
-    return "\n".join(map(_markdown, (few_shot, halves.rename(columns={"mean_of_h": "mean of H"}))))
+    return "\n".join(map(_markdown, (few_shot, halves)))
 
 
 def _markdown(cells):

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -14,7 +15,8 @@ from .clip.backbone import Backbone
 from .clip.text import TextEncoder
 from .clip.text_features import ensemble_templates
 from .datasets.packs import FeaturePack
-from .metrics import quarters, top1, typicality
+from .files import json_sha256
+from .metrics import quarters, typicality
 from .params import Params
 from .task import Task
 
@@ -22,7 +24,8 @@ from .task import Task
 class Scores(Task):
     """A Task whose test images are scored.
 
-    `rows` collects one dict per run and subset with the columns of `results.COLUMNS`.
+    `rows` collects one dict per run and subset: the columns of `results.COLUMNS`, and `right` and
+    `images` for `outcomes.write_outcomes`.
     """
 
     def __init__(self, params: Params, pack: FeaturePack, backbone: Backbone, encoder: TextEncoder,
@@ -54,24 +57,42 @@ class Scores(Task):
             predicted: Tensor) -> None:
         """Add a row: top-1 accuracy of the predictions for a subset's images."""
         labels = self.images_of(subset)[1]
-        self.add_value(protocol, method, variant, shots, seed, subset, "top1",
-                       top1(predicted, labels).item(), len(labels))
+        images = slice(None) if subset == "all" else self.halves[subset]
+        self.add_right(protocol, method, variant, shots, seed, subset, "top1", predicted == labels,
+                       self.identity(images))
 
     def add_elsewhere(self, protocol: str, method: str, variant: str, shots: int, seed: int,
                       target: "Scores", predicted: Tensor, parts: dict[str, Any]) -> None:
         """Add a row for each of `parts` {subset: indices} of the images of another Evaluation."""
         for subset, images in parts.items():
-            labels = target.labels[images]
-            self.add_value(protocol, method, variant, shots, seed, subset, "top1",
-                           top1(predicted[images], labels).item(), len(labels))
+            self.add_right(protocol, method, variant, shots, seed, subset, "top1",
+                           predicted[images] == target.labels[images], target.identity(images))
 
-    def add_value(self, protocol: str, method: str, variant: str, shots: int, seed: int,
-                  subset: str, metric: str, value: float, n_test: int) -> None:
-        """Add a row: any value in percent, over `n_test` images or texts."""
+    def add_right(self, protocol: str, method: str, variant: str, shots: int, seed: int,
+                  subset: str, metric: str, right: Tensor, images: str) -> None:
+        """Add a row: the share, in percent, of the test images that a run gets right.
+
+        right: a Boolean tensor [n]; images: which images these are, as `identity` says it.
+        """
         self.rows.append({
             "suite": self.params.suite, "dataset": self.name, "backbone": self.backbone.name,
             "protocol": protocol, "method": method, "variant": variant, "shots": shots,
-            "seed": seed, "subset": subset, "metric": metric, "value": value, "n_test": n_test})
+            "seed": seed, "subset": subset, "metric": metric,
+            "value": 100 * right.double().mean().item(), "n_test": len(right),
+            "right": right.numpy(), "images": images})
+
+    def identity(self, images: Any) -> str:
+        """Return a digest of some test images (a mask, indices or a slice), in their order.
+
+        It is made of their SHA-256, so shifted images have that of the images they come from.
+        """
+        indices = self.all_indices[images].tolist()
+        return json_sha256([self.pack.test.digests[index] for index in indices])[:16]
+
+    @functools.cached_property
+    def all_indices(self) -> Tensor:
+        """The indices of all test images."""
+        return torch.arange(len(self.labels))
 
     def add_quarters(self, method: str, variant: str, shots: int, seed: int,
                      predicted: Tensor) -> None:
@@ -79,9 +100,9 @@ class Scores(Task):
         for quarter in range(1, 5):
             images = self.quarter == quarter
             if images.any():
-                self.add_value("typicality", method, variant, shots, seed, f"quarter {quarter}",
-                               "top1", top1(predicted[images], self.labels[images]).item(),
-                               int(images.sum()))
+                self.add_right("typicality", method, variant, shots, seed, f"quarter {quarter}",
+                               "top1", predicted[images] == self.labels[images],
+                               self.identity(images))
 
     @functools.cached_property
     def quarter(self) -> Tensor:

@@ -1,100 +1,99 @@
 """Claims about AAPE."""
 
 import itertools
+from collections.abc import Iterator
 
-from ..results import average_over_datasets, complete_rows, main_rows
-from .comparisons import (
-    about_equal,
-    all_ahead,
-    base_to_new_summary,
-    cell,
-    few_shot_summary,
-    verdict,
-)
+from ..params import Params
+from ..params.methods.aape import OTHERS_AAPE
+from ..results import shots_label
+from .comparisons import Claim, ahead, equal, listing
+from .evidence import Evidence
 
 
-def claims(frame, params):
-    """Yield each claim, what was measured, and the verdict."""
-    yield from _main(frame, params)
-    yield from _gains(frame, params)
-    yield from _variants(frame, params)
+def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
+    """Yield the Claims."""
+    yield from _main(evidence, params)
+    yield from _gains(evidence)
+    yield from _variants(evidence, params)
 
 
-def _main(frame, params):
-    summary = few_shot_summary(frame, params)
+def _main(evidence, params):
     shots = sorted(params.shots)
-    ours, coop = summary.loc["aape"], summary.loc["coop"]
-    yield ("AAPE beats CoOp at every number of shots",
-           "; ".join(f"{count}: AAPE {cell(ours.loc[count])}, CoOp {cell(coop.loc[count])}"
-                     for count in shots),
-           all_ahead([(ours.loc[count], coop.loc[count]) for count in shots]))
-    summary = base_to_new_summary(main_rows(frame, params), "method")
+    ours, coop = ({count: evidence.runs("few_shot", "all", method, shots=count)
+                   for count in shots} for method in ("aape", "coop"))
+    yield Claim("AAPE", "AAPE beats CoOp at every number of shots",
+                "; ".join(listing({f"{count}: AAPE": ours[count], "CoOp": coop[count]})
+                          for count in shots),
+                [ahead(ours[count], coop[count], shots_label(count)) for count in shots])
     for subset, name in (("new", "on new classes"), ("H", "in H")):
-        ours, coop = (summary.loc[subset, method] for method in ("aape", "coop"))
-        yield (f"AAPE beats CoOp {name}",
-               f"{subset}: AAPE {cell(ours)}, CoOp {cell(coop)}, zero-shot "
-               f"{summary.loc[(subset, 'zero_shot'), 'mean']:.1f}", all_ahead([(ours, coop)]))
+        ours, coop, zero_shot = (evidence.base_to_new(subset, method)
+                                 for method in ("aape", "coop", "zero_shot"))
+        yield Claim("AAPE", f"AAPE beats CoOp {name}", f"{subset}: " + listing(
+            {"AAPE": ours, "CoOp": coop, "zero-shot": zero_shot}), [ahead(ours, coop)])
 
 
-def _gains(frame, params):
+def _gains(evidence):
     """Claims about where AAPE gains on zero-shot CLIP: in which images, and in retrieval."""
-    rows = average_over_datasets(frame[frame["protocol"] == "typicality"])
-    means = rows.groupby(["method", "subset"])["value"].mean()
-    gains = means["aape"] - means["zero_shot"]
-    yield ("AAPE gains most on images that are not typical of their class",
-           "gain by quarter, the least typical first: "
-           + ", ".join(f"{gain:+.1f}" for gain in gains),
-           verdict(gains.iloc[0] > gains.iloc[1:].max(), gains.iloc[0] > gains.iloc[-1]))
-    rows = average_over_datasets(frame[frame["protocol"] == "retrieval"]
-                                 .query("metric == 'recall@1'").assign(shots=0))
-    means = rows.groupby(["subset", "method"])["value"].mean().unstack()
-    better = means["aape"] > means["zero_shot"]
-    yield ("AAPE improves retrieval (here of class descriptions, for the most part)",
-           "recall@1, " + "; ".join(
-               f"{direction.replace('_', ' ')}: zero-shot {line['zero_shot']:.1f}, "
-               f"AAPE {line['aape']:.1f}" for direction, line in means.iterrows()),
-           verdict(better.all(), better.any()))
+    gains = {number: evidence.runs("typicality", f"quarter {number}", "aape")
+             - evidence.runs("typicality", f"quarter {number}", "zero_shot")
+             for number in range(1, 5)}
+    yield Claim("AAPE", "AAPE gains most on images that are not typical of their class",
+                "gain by quarter, the least typical first: "
+                + listing({f"{number}:": gains[number] for number in gains}),
+                [ahead(gains[1], gains[number], f"over quarter {number}") for number in (2, 3, 4)])
+    sides = {direction: {name: evidence.runs("retrieval", direction, method, metric="recall@1")
+                         for name, method in (("zero-shot", "zero_shot"), ("AAPE", "aape"))}
+             for direction in ("image_to_text", "text_to_image")}
+    yield Claim("AAPE", "AAPE improves retrieval (here of class descriptions, for the most part)",
+                "recall@1, " + "; ".join(f"{direction.replace('_', ' ')}: {listing(pair)}"
+                                         for direction, pair in sides.items()),
+                [ahead(pair["AAPE"], pair["zero-shot"], direction.replace("_", " "))
+                 for direction, pair in sides.items()])
 
 
-def _variants(frame, params):
+def _variants(evidence, params):
     """Claims about AAPE's parts, over the datasets of its ablations, in base-to-new."""
     block = params.aape
-    rows = complete_rows(frame, "aape", "base_to_new", block.base_to_new_labels)
-    if block.ablation_protocol != "base_to_new" or rows.empty:
-        return
-    summary = base_to_new_summary(rows, "variant")
-    main, ablations = block.base_to_new.label, block.ablations
+    main, ablations = block.base_to_new, block.ablations
+    runs = {subset: {name: evidence.base_to_new(subset, "aape", name)
+                     for name in block.base_to_new_labels} for subset in ("base", "new", "H")}
+    h = runs["H"]
 
-    def pairs(*pairs, subset="H"):
-        return [(summary.loc[subset, a], summary.loc[subset, b]) for a, b in pairs]
-
-    def listing(variants, *subsets):
-        return "; ".join(f"{subset}: " + ", ".join(
-            f"{name} {cell(summary.loc[subset, variant])}" for name, variant in variants.items())
+    def measured(variants, *subsets):
+        return "; ".join(f"{subset}: " + listing(
+            {name: runs[subset][variant] for name, variant in variants.items()})
             for subset in subsets)
 
     others = [name for name, variant in ablations.items() if variant.aggregator != "attention"]
-    if others:
-        yield ("AAPE's attention beats other aggregators",
-               listing({"attention": main} | {name: name for name in others}, "H"),
-               all_ahead(pairs(*[(main, other) for other in others])))
-    without = next((name for name, v in ablations.items() if not v.lambda_distill), None)
-    if without:
-        yield ("AAPE's distillation helps on base and on new classes",
-               listing({"with": main, "without": without}, "base", "new"),
-               all_ahead([pair for subset in ("base", "new")
-                          for pair in pairs((main, without), subset=subset)]))
+    yield Claim("AAPE", "AAPE's attention beats other aggregators",
+                measured({"attention": main.label} | {name: name for name in others}, "H"),
+                [ahead(h[main.label], h[other], f"over {other}") for other in others])
+    for without in [name for name, variant in ablations.items()
+                    if not variant.lambda_distill][:1]:
+        yield Claim("AAPE", "AAPE's distillation helps on base and on new classes",
+                    measured({"with": main.label, "without": without}, "base", "new"),
+                    [ahead(runs[subset][main.label], runs[subset][without], subset)
+                     for subset in ("base", "new")])
+    yield Claim("AAPE", "AAPE needs the image's own AAPE: with another image's it has a lower H "
+                "(inferred)", measured({"own": main.label, "another's": OTHERS_AAPE}, "base", "H"),
+                [ahead(h[main.label], h[OTHERS_AAPE])])
+    for text, field in (
+            ("The language model's sentences give AAPE a higher H than other texts", "reference"),
+            ("AAPE's language path gives a higher H than other projections", "projection")):
+        others = [name for name, variant in ablations.items()
+                  if getattr(variant, field) != getattr(main, field)]
+        yield Claim("AAPE", f"{text} (inferred)",
+                    measured({"main": main.label} | {name: name for name in others}, "H"),
+                    [ahead(h[main.label], h[other], f"over {other}") for other in others])
     weights = {variant.lambda_distill: name for name, variant in ablations.items()
-               if variant.lambda_distill not in (0, block.base_to_new.lambda_distill)}
-    if weights:
-        close = about_equal(pairs(*[(main, name) for name in weights.values()]))
-        weights[block.base_to_new.lambda_distill] = main
-        yield ("AAPE does not depend much on the weight of its distillation",
-               listing({f"{weight:g}": weights[weight] for weight in sorted(weights)}, "H"),
-               close)
+               if variant.lambda_distill not in (0, main.lambda_distill)}
+    every = weights | {main.lambda_distill: main.label}
+    yield Claim("AAPE", "AAPE does not depend much on the weight of its distillation",
+                measured({f"{weight:g}:": every[weight] for weight in sorted(every)}, "H"),
+                [equal(h[main.label], h[name], name) for name in weights.values()])
     counts = {variant.k: name for name, variant in ablations.items() if variant.k}
-    if counts:
-        counts = {str(k): counts[k] for k in sorted(counts)} | {"all": main}
-        rising = [(more, less) for less, more in itertools.pairwise(counts.values())]
-        yield ("AAPE improves with the number of reference prompts", listing(counts, "H"),
-               all_ahead(pairs(*rising)))
+    names = [counts[k] for k in sorted(counts)] + [main.label]
+    yield Claim("AAPE", "AAPE improves with the number of reference prompts",
+                measured({str(k): counts[k] for k in sorted(counts)} | {"all": main.label}, "H"),
+                [ahead(h[more], h[less], f"{more} over {less}")
+                 for less, more in itertools.pairwise(names)])

@@ -1,69 +1,63 @@
 """Claims about DuAl-PT."""
 
-from ..results import (
-    DESCRIPTIONS_ALONE,
-    average_over_datasets,
-    base_to_new_table,
-    main_rows,
-    over_seeds,
-    shots_label,
-)
-from .comparisons import all_ahead, cell, few_shot_summary, shot_counts, verdict
+from collections.abc import Iterator
+
+from ..params import Params
+from ..results import DESCRIPTIONS_ALONE, shots_label
+from .comparisons import Claim, ahead, listing
+from .evidence import Evidence
+
+# how params.yaml calls the ablations that the claims are about
+NEITHER, OTHERS = "neither", "shuffled"
+ALONE = {"text": "text only", "local": "local only"}
 
 
-def claims(frame, params):
-    """Yield each claim, what was measured, and the verdict."""
-    yield from _main(frame, params)
-    yield from _variants(frame, params)
+def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
+    """Yield the Claims."""
+    yield from _main(evidence, params)
+    yield from _variants(evidence, params)
 
 
-def _main(frame, params):
-    summary = few_shot_summary(frame, params)
+def _main(evidence, params):
     shots = sorted(params.shots)
-    ours, coop = summary.loc["dualpt"], summary.loc["coop"]
-    yield ("DuAl-PT beats CoOp at every number of shots",
-           "; ".join(f"{count}: DuAl-PT {cell(ours.loc[count])}, CoOp {cell(coop.loc[count])}"
-                     for count in shots),
-           all_ahead([(ours.loc[count], coop.loc[count]) for count in shots]))
-    average = base_to_new_table(main_rows(frame, params)).loc["average"].droplevel("variant")
-    ours, coop = average.loc["dualpt"], average.loc["coop"]
-    yield ("DuAl-PT beats CoOp on new classes",
-           f"new: DuAl-PT {ours['new']:.1f}, CoOp {coop['new']:.1f}; base: DuAl-PT "
-           f"{ours['base']:.1f}, CoOp {coop['base']:.1f}", verdict(ours["new"] > coop["new"]))
-    alone = frame[(frame["method"] == "dualpt") & (frame["variant"] == DESCRIPTIONS_ALONE)]
-    alone = alone["value"].mean()
-    ours = summary.loc["dualpt"]
-    ahead = [count for count in shots if ours.loc[count, "mean"] > alone]
-    yield ("DuAl-PT beats its descriptions as a classifier of their own (inferred)",
-           f"descriptions alone {alone:.1f}; DuAl-PT ahead at {shot_counts(ahead)}",
-           verdict(ahead == shots, bool(ahead)))
+    ours, coop = ({count: evidence.runs("few_shot", "all", method, shots=count)
+                   for count in shots} for method in ("dualpt", "coop"))
+    yield Claim("DuAl-PT", "DuAl-PT beats CoOp at every number of shots",
+                "; ".join(listing({f"{count}: DuAl-PT": ours[count], "CoOp": coop[count]})
+                          for count in shots),
+                [ahead(ours[count], coop[count], shots_label(count)) for count in shots])
+    sides = {subset: {name: evidence.base_to_new(subset, method)
+                      for name, method in (("DuAl-PT", "dualpt"), ("CoOp", "coop"))}
+             for subset in ("new", "base")}
+    yield Claim("DuAl-PT", "DuAl-PT beats CoOp on new classes",
+                "; ".join(f"{subset}: {listing(pair)}" for subset, pair in sides.items()),
+                [ahead(sides["new"]["DuAl-PT"], sides["new"]["CoOp"])])
+    alone = evidence.runs("few_shot", "all", "dualpt", DESCRIPTIONS_ALONE)
+    yield Claim("DuAl-PT", "DuAl-PT beats its descriptions as a classifier of their own (inferred)",
+                listing({"descriptions alone": alone} | {f"{count}:": ours[count]
+                                                         for count in shots}),
+                [ahead(ours[count], alone, shots_label(count)) for count in shots])
 
 
-def _variants(frame, params):
+def _variants(evidence, params):
     """Claims about DuAl-PT's parts, over the datasets and shots of its ablations."""
-    block = params.dualpt
-    rows = frame[(frame["method"] == "dualpt") & (frame["protocol"] == "few_shot")
-                 & frame["dataset"].isin(block.ablation_datasets)
-                 & frame["shots"].isin(block.ablation_shots)]
-    summary = over_seeds(average_over_datasets(rows)).set_index(["variant", "shots"])
-    main, shots = block.few_shot.label, sorted(block.ablation_shots)
-    if not {"neither", "text only", "local only", "shuffled"} <= set(block.ablations) or rows.empty:
-        return
+    main, shots = params.dualpt.few_shot.label, sorted(params.dualpt.ablation_shots)
+    runs = {variant: {count: evidence.runs("few_shot", "all", "dualpt", variant, count)
+                      for count in shots} for variant in (main, NEITHER, OTHERS, *ALONE.values())}
 
-    def beats(variant, *others):
-        return all_ahead([(summary.loc[(variant, count)], summary.loc[(other, count)])
-                          for count in shots for other in others])
-
-    def listing(**variants):
-        return "; ".join(f"{shots_label(count)}: " + ", ".join(
-            f"{name} {cell(summary.loc[(variant, count)])}" for name, variant in variants.items())
+    def measured(**variants):
+        return "; ".join(f"{shots_label(count)}: " + listing(
+            {name: runs[variant][count] for name, variant in variants.items()})
             for count in shots)
 
-    for part in ("text", "local"):
-        yield (f"DuAl-PT's {part} alignment alone helps (inferred)",
-               listing(without="neither", alone=f"{part} only"), beats(f"{part} only", "neither"))
-    yield ("DuAl-PT's two alignments together are best (inferred)",
-           listing(both=main, text="text only", local="local only"),
-           beats(main, "text only", "local only"))
-    yield ("Descriptions of other classes hurt DuAl-PT (inferred)",
-           listing(own=main, others="shuffled"), beats(main, "shuffled"))
+    def beats(variant, *others):
+        return [ahead(runs[variant][count], runs[other][count],
+                      f"{shots_label(count)}, over {other}") for count in shots for other in others]
+
+    for part, variant in ALONE.items():
+        yield Claim("DuAl-PT", f"DuAl-PT's {part} alignment alone helps (inferred)",
+                    measured(without=NEITHER, alone=variant), beats(variant, NEITHER))
+    yield Claim("DuAl-PT", "DuAl-PT's two alignments together are best (inferred)",
+                measured(both=main, **ALONE), beats(main, *ALONE.values()))
+    yield Claim("DuAl-PT", "Descriptions of other classes hurt DuAl-PT (inferred)",
+                measured(own=main, others=OTHERS), beats(main, OTHERS))

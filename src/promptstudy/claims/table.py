@@ -2,23 +2,93 @@
 
 import pandas as pd
 
+from ..outcomes import Outcomes, read_outcomes
+from ..params import Params
+from ..results import collapsed_runs
 from . import aape, coop, dualpt, dualview, transfer
+from .comparisons import METHOD, RULE, VERDICTS, decide
+from .evidence import Evidence
 
-# how a verdict is reached, for every page that shows verdicts
-RULE = ("A claim that one side is better holds if all its differences are larger than the larger "
-        "of the two deviations over seeds; it is mixed if some differences are above 0.")
+__all__ = ["METHOD", "RULE", "VERDICTS", "claims"]  # what pages show beside each other
 
+def claims(frame: pd.DataFrame, params: Params, outcomes: Outcomes | None = None) -> pd.DataFrame:
+    """Return a table of the claims that the suite can test, a row each.
 
-def claims(frame, params):
-    """Return a table of the claims that the suite can test: claim, measured, verdict.
+    frame: the results table (`read_results`). outcomes: its `Outcomes`; by default those that the
+    evaluation has stored. `comparisons.RULE` is the rule of the verdicts. Differences are in
+    points of top-1 accuracy (or recall, or percent) and of the claim's least favourable comparison.
 
-    Verdicts are `holds`, `does not hold` or `mixed`; numbers are means over datasets and seeds of
-    top-1 accuracy in percent, written as mean ± standard deviation over seeds. Where both sides of
-    a comparison have seeds, a difference that is not above the larger deviation is `mixed`. What
-    the abstract of a paper does not say itself is marked as inferred.
+    claim, measured   the claim and the numbers it is about: means over seeds, then over datasets,
+                      in percent, ± sample deviation over seeds of the mean over datasets
+    verdict           holds, does not hold, mixed or not decided
+    paper             the method of whose paper it is; Holm's correction is over a paper's claims
+    comparison        which comparison the numbers after it are of ("" if there is one)
+    difference        the mean paired difference
+    low, high         its 95 % interval over test images and seeds, datasets fixed
+    margin            the differences for which the claim holds: "> 0", "> -3", "within ±2"
+    p                 p value of the claim, two-sided, after Holm's correction
+    detectable        half the interval's width: the smallest difference from the margin that could
+                      have been seen
+    n                 number of pairs of runs (datasets times seeds)
+    low_datasets, high_datasets
+                      its 95 % interval if datasets are random too (NaN for a single one)
+    collapsed         number of pairs of runs, over all comparisons, with a run that collapsed
+    difference_without, verdict_without
+                      the same without these pairs (NaN and "" if there are none)
+    comparisons       the differences and intervals of all comparisons, as text ("" if there is one)
     """
-    modules = [coop, transfer]  # which hold for any suite; a method's, if the suite runs it
+    if outcomes is None:
+        outcomes = read_outcomes(params.root / "reports" / "outcomes.safetensors", frame)
+    evidence = Evidence(frame, outcomes, params)
+    decisions = without = decide(_all(evidence, params))
+    if collapsed_runs(frame).any():
+        without = decide(_all(evidence.without_collapsed(), params))
+    without = {decision.claim.claim: decision for decision in without}
+    rows = [_row(decision, without) for decision in decisions]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+COLUMNS = ["claim", "measured", "verdict", "paper", "comparison", "difference", "low", "high",
+           "margin", "p", "detectable", "n", "low_datasets", "high_datasets", "collapsed",
+           "difference_without", "verdict_without", "comparisons"]
+
+
+def _all(evidence, params):
+    """All Claims: of the modules for any suite, and of those of the methods that the suite runs."""
+    modules = [coop, transfer]
     modules += [module for name, module in (("dualpt", dualpt), ("dualview", dualview),
                                             ("aape", aape)) if name in params.methods]
-    rows = [row for module in modules for row in module.claims(frame, params)]
-    return pd.DataFrame(rows, columns=["claim", "measured", "verdict"])
+    return [claim for module in modules for claim in module.claims(evidence, params)]
+
+
+def _numbers(test):
+    """What the tables say of a comparison that was Tested."""
+    found = test.difference
+    low, high = found.interval
+    return {"comparison": test.comparison.name, "difference": found.estimate, "low": low,
+            "high": high, "margin": test.comparison.claimed,
+            "p": min(1, 2 * min(test.p_for, test.p_against)), "detectable": found.half_width,
+            "n": found.runs, "low_datasets": found.over_datasets[0],
+            "high_datasets": found.over_datasets[1]}
+
+
+def _every(tests):
+    """All comparisons of a claim as text; nothing for one, which the other columns show."""
+    return "; ".join(f"{test.comparison.name} {test.difference}" for test in tests
+                     if len(tests) > 1)
+
+
+def _row(decision, without):
+    row = _numbers(decision.weakest) | {
+        "claim": decision.claim.claim, "measured": decision.claim.measured,
+        "verdict": decision.verdict, "paper": decision.claim.paper, "p": decision.p,
+        "verdict_without": "", "comparisons": _every(decision.tests)}
+    other = without.get(decision.claim.claim)
+    left = sum(test.difference.runs for test in other.tests) if other else 0
+    row["collapsed"] = sum(test.difference.runs for test in decision.tests) - left
+    if row["collapsed"] and other:
+        row["verdict_without"] = other.verdict
+        row["difference_without"] = next(
+            test.difference.estimate for test in other.tests
+            if test.comparison.name == row["comparison"])
+    return row

@@ -1,72 +1,90 @@
 """Claims about several methods, on other datasets and on shifted images."""
 
-from ..params import ORIGINAL
-from ..results import METHODS, TRANSFER, main_rows, transfer_runs
-from .comparisons import all_ahead, cell, over_runs
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..params import ORIGINAL, Params
+from ..results import METHODS, TRANSFER
+from .comparisons import Claim, ahead, listing
+from .evidence import Evidence, Runs
 
 
-def claims(frame, params):
-    """Yield each claim, what was measured, and the verdict."""
-    yield from cross_dataset(frame, params)
-    yield from domain(frame, params)
+def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
+    """Yield the Claims."""
+    yield from cross_dataset(evidence, params)
+    yield from domain(evidence, params)
 
 
-def cross_dataset(frame, params):
+def _measured(title, sides, methods):
+    return f"{title}: " + listing({METHODS[method]: sides[method] for method in methods})
+
+
+def cross_dataset(evidence: Evidence, params: Params) -> Iterator[Claim]:
     """Claims about other datasets than the one that was trained on."""
-    runs = transfer_runs(main_rows(frame, params), "cross_dataset")
-    if "mean" not in runs:
+    source, methods = params.transfer.source, ("zero_shot", "coop", "dualview")
+    others = [name for name in params.datasets if name != source]
+    if not others:
         return
-    home, away = (over_runs(runs[column]) for column in (params.transfer.source, "mean"))
+    home = {method: evidence.runs("cross_dataset", source, method) for method in methods}
+    away = {method: Runs.mean(*(evidence.runs("cross_dataset", name, method) for name in others))
+            for method in methods}
 
-    def listing(*methods):
-        return "; ".join(f"{title}: " + ", ".join(f"{METHODS[method]} {cell(of.loc[method])}"
-                                                  for method in methods)
-                         for title, of in ((TRANSFER["cross_dataset"], away), ("at home", home)))
+    def claim(paper, text, better, worse):
+        pair = [method for method in methods if method in (better, worse)]
+        return Claim(paper, text, "; ".join(
+            (_measured(TRANSFER["cross_dataset"], away, pair), _measured("at home", home, pair))),
+            [ahead(away[better], away[worse])])
 
-    yield ("CoOp is worse than zero-shot CLIP on other datasets than its own (CoCoOp's critique)",
-           listing("zero_shot", "coop"), all_ahead([(away.loc["zero_shot"], away.loc["coop"])]))
-    if params.dualview:
-        yield ("The dual-view method beats CoOp on other datasets than its own (inferred)",
-               listing("dualview", "coop"), all_ahead([(away.loc["dualview"], away.loc["coop"])]))
+    yield claim("CoCoOp's critique", "CoOp is worse than zero-shot CLIP on other datasets than its "
+                "own (CoCoOp's critique)", "zero_shot", "coop")
+    yield claim("Dual-view", "The dual-view method beats CoOp on other datasets than its own "
+                "(inferred)", "dualview", "coop")
 
 
-def domain(frame, params):
+def domain(evidence: Evidence, params: Params) -> Iterator[Claim]:
     """Claims about shifted images of the classes that were trained on."""
-    runs = transfer_runs(main_rows(frame, params), "domain")
-    if "mean" not in runs:
+    shifts = list(params.transfer.domain)
+    if not shifts:
         return
-    shifted = {column: over_runs(runs[column]) for column in runs}
-    mean = shifted["mean"]
 
-    def listing(*methods):
-        return f"{TRANSFER['domain']}: " + ", ".join(
-            f"{METHODS[method]} {cell(mean.loc[method])}" for method in methods)
+    def runs(method, subset, variant=None):
+        return evidence.runs("domain", subset, method, variant)
 
-    yield ("CoOp is more robust to shifts of the images than zero-shot CLIP",
-           listing("zero_shot", "coop") + " (" + ", ".join(
-               f"{name} {of.loc['coop', 'mean'] - of.loc['zero_shot', 'mean']:+.1f}"
-               for name, of in shifted.items() if name in params.transfer.domain) + ")",
-           all_ahead([(mean.loc["coop"], mean.loc["zero_shot"])]))
-    yield ("CoOp is more robust to shifts than the linear probe",
-           listing("coop", "linear_probe"),
-           all_ahead([(mean.loc["coop"], mean.loc["linear_probe"])]))
-    before = ORIGINAL if ORIGINAL in runs else params.transfer.source
-    kept = over_runs(100 * runs["mean"] / runs[before])
-    yield ("Shifts cost the linear probe a larger share of its accuracy than CoOp",
-           "percent left: " + ", ".join(f"{METHODS[method]} {cell(kept.loc[method])}"
-                                        for method in ("zero_shot", "coop", "linear_probe")),
-           all_ahead([(kept.loc["coop"], kept.loc["linear_probe"])]))
-    if params.kgcoop:
-        yield ("KgCoOp is more robust to shifts than CoOp",
-               listing("kgcoop", "coop"), all_ahead([(mean.loc["kgcoop"], mean.loc["coop"])]))
-    if params.aape:
-        yield ("AAPE is more robust to shifts than zero-shot CLIP and CoOp",
-               listing("aape", "zero_shot", "coop"),
-               all_ahead([(mean.loc["aape"], mean.loc[other]) for other in ("zero_shot", "coop")]))
+    def mean_of(method, variant=None):
+        return Runs.mean(*(runs(method, shift, variant) for shift in shifts))
+
+    mean = {method: mean_of(method) for method in METHODS}
+
+    def claim(paper, text, better, *worse, more=""):
+        return Claim(paper, text, _measured(TRANSFER["domain"], mean, (better, *worse)) + more,
+                     [ahead(mean[better], mean[other], f"over {METHODS[other]}" * (len(worse) > 1))
+                      for other in worse])
+
+    changes = {shift: runs("coop", shift) - runs("zero_shot", shift) for shift in shifts}
+    yield claim("CoOp", "CoOp is more robust to shifts of the images than zero-shot CLIP",
+                "coop", "zero_shot", more=" (" + ", ".join(
+                    f"{shift} {change.measured:+.1f}" for shift, change in changes.items()
+                    if change) + ")")
+    yield claim("CoOp", "CoOp is more robust to shifts than the linear probe",
+                "coop", "linear_probe")
+    before = ORIGINAL if runs("coop", ORIGINAL) else params.transfer.source
+    kept = {method: Runs.combine(_percent, mean[method], runs(method, before))
+            for method in ("zero_shot", "coop", "linear_probe")}
+    yield Claim("CoOp", "Shifts cost the linear probe a larger share of its accuracy than CoOp",
+                _measured("percent left", kept, kept), [ahead(kept["coop"], kept["linear_probe"])])
+    yield claim("KgCoOp", "KgCoOp is more robust to shifts than CoOp", "kgcoop", "coop")
+    yield claim("AAPE", "AAPE is more robust to shifts than zero-shot CLIP and CoOp",
+                "aape", "zero_shot", "coop")
     short, long = params.coop.base_to_new, params.coop.few_shot
     if short.n_ctx < long.n_ctx:
-        of_coop = over_runs(transfer_runs(frame, "domain").loc["coop"]["mean"], by="variant")
-        pair = [of_coop.loc[context.label] for context in (short, long)]
-        yield ("CoOp with a shorter context is more robust to shifts",
-               f"{TRANSFER['domain']}: M={short.n_ctx} {cell(pair[0])}, M={long.n_ctx} "
-               f"{cell(pair[1])}", all_ahead([pair]))
+        pair = [mean_of("coop", context.label) for context in (short, long)]
+        yield Claim("CoOp", "CoOp with a shorter context is more robust to shifts",
+                    f"{TRANSFER['domain']}: " + listing({f"M={short.n_ctx}": pair[0],
+                                                         f"M={long.n_ctx}": pair[1]}),
+                    [ahead(*pair)])
+
+
+def _percent(part, whole):
+    """Return how many percent of `whole` the `part` is; of nothing, 0."""
+    return 100 * part / np.maximum(whole, np.finfo(float).tiny)

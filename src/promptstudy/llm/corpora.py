@@ -69,7 +69,7 @@ def match(corpus: dict[str, list[str]], class_names: list[str], path: Path) -> M
         found = entries.get(plain_name(name))
         texts = [text.strip() for text in corpus[found]] if found else []
         sentences[name] = [text for text in dict.fromkeys(texts) if text]
-        if key is None:
+        if found is None:
             problems.append(Problem(name, "not in the corpus"))
         elif len(sentences[name]) < len(texts):
             problems.append(Problem(name, f"{len(texts) - len(sentences[name])} empty or "

@@ -60,16 +60,14 @@ class MLP(nn.Module):
 class ContextNetwork(nn.Module):
     """R networks linear - ReLU - linear that turn features [R, N, d] into context [R, N, D].
 
-    The hidden layer has d / 16 units, as in CoCoOp's meta-network. With `zero` the second layer
-    starts from 0: at first the networks change nothing.
+    The hidden layer has d / 16 units, as in CoCoOp's meta-network.
     """
 
-    def __init__(self, generators: list[torch.Generator], size_in: int, size_out: int,
-                 zero: bool = False) -> None:
+    def __init__(self, generators: list[torch.Generator], size_in: int, size_out: int) -> None:
         super().__init__()
         hidden = max(1, size_in // 16)
         self.first = Linear(generators, size_in, hidden)
-        self.second = Linear(generators, hidden, size_out, zero=zero)
+        self.second = Linear(generators, hidden, size_out)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.second(self.first(features).relu())

@@ -9,31 +9,33 @@ from ..method import ContextParams, NamedAblations
 
 
 class DualViewVariant(Block):
-    """One dual-view method: how views are aligned, images augmented and predictions made."""
+    """One dual-view method: how views are aligned, images mixed and predictions made."""
 
     name: str | None = Field(None, description="in the results; null: derived from the values")
     context: ContextParams = ContextParams()
     hard_view: Literal["template", "ensemble", "descriptions"] = Field(
         "template", description="texts of the hand-crafted view: the dataset's template, the "
                                 "prompt ensemble, or a language model's descriptions")
-    estimator: Literal["infonce", "jsd", "iic"] = Field(
-        "infonce", description="of the mutual information between the views")
-    tau_mi: Annotated[float, Field(gt=0)] = Field(
-        0.1, description="temperature of infonce and jsd")
-    lambda_mi: Weight = Field(1.0, description="weight of mutual information; 0: none")
-    augmentation: Literal["none", "gauss", "intra_mix", "inter_mix", "proto_ctx"] = Field(
-        "gauss", description="of image features, per class; proto_ctx: contexts from them")
-    lambda_aug: Weight = Field(1.0, description="weight of the loss on augmented features (which "
-                                                "proto_ctx does not have)")
-    ensemble_a: Share = Field(0.0, description="weight of the hand-crafted view in the prediction")
+    critic: Literal["bilinear", "cosine"] = Field(
+        "bilinear", description="that estimates mutual information: learned, or the cosine")
+    estimator: Literal["infonce", "jsd", "mine"] = Field(
+        "infonce", description="the bound that the critic maximises")
+    lambda_mi: Weight = Field(1.0, description="weight of the views' information; 0: none")
+    tau_mi: Annotated[float, Field(gt=0)] = Field(0.1, description="temperature of the views")
+    lambda_image: Weight = Field(1.0, description="weight of the information between images and "
+                                                  "views; 0: none")
+    mixup: Literal["none", "within", "across", "both"] = Field(
+        "across", description="of an image with one of its own class, of another one, or either")
+    ensemble_a: Share = Field(0.5, description="weight of the hand-crafted view in the prediction")
+    critic_predicts: bool = Field(True, description="by the images' critic, or by cosines")
 
     @property
-    def label(self):
+    def label(self) -> str:
         """Name of the variant in the results, e.g. `M4-words`, or `M4-words a=0.2`."""
         share = f" a={self.ensemble_a:g}" if self.ensemble_a else ""
         return self.name or self.context.label + share
 
-    def ensembles(self, weights):
+    def ensembles(self, weights: list[float]) -> list["DualViewVariant"]:
         """Return the variants that are trained the same but predict with another `ensemble_a`."""
         return [self.model_copy(update={"ensemble_a": a, "name": f"{self.context.label} a={a:g}"})
                 for a in weights if a != self.ensemble_a]
@@ -47,18 +49,25 @@ class DualViewParams(NamedAblations):
     few_shot: DualViewVariant = DualViewVariant()
     base_to_new: DualViewVariant = DualViewVariant()
     ensembles: list[Share] = Field(
-        [0, 0.5], description="further ensemble_a with which the main variants are scored")
+        [0, 1], description="further ensemble_a with which the main variants are scored")
     ablations: dict[str, DualViewVariant] = {}
 
-    @property
-    def base_to_new_labels(self):
-        """Names of all variants with base-to-new results: main one, its ensembles, ablations."""
-        main, *ablations = super().base_to_new_labels
-        ensembles = (variant.label for variant in self.base_to_new.ensembles(self.ensembles))
-        return [main, *ensembles, *ablations]
+    def also_scored(self, main: DualViewVariant) -> list[DualViewVariant]:
+        """Return the variants that are trained as a main one is, but predict otherwise."""
+        cosine = main.model_copy(update={"critic_predicts": False,
+                                         "name": f"{main.label} critic guides"})
+        return main.ensembles(self.ensembles) + [cosine] * main.critic_predicts
 
     @property
-    def lambda_curve(self):
+    def base_to_new_labels(self) -> list[str]:
+        """Names of all variants with base-to-new results: the main one, those trained with it, and
+        the ablations.
+        """
+        main, *ablations = super().base_to_new_labels
+        return [main, *(v.label for v in self.also_scored(self.base_to_new)), *ablations]
+
+    @property
+    def lambda_curve(self) -> dict[str, float]:
         """The base-to-new variants that differ only in lambda_mi: {label: lambda_mi}, rising."""
         main = self.base_to_new
         curve = {v.label: v.lambda_mi for v in self._base_to_new_variants
