@@ -101,6 +101,11 @@ def test_the_first_screen_answers(reports, browser):
         "['.first ol', '.warning', '#first-chart', '.tally', '#leaderboard-table'].map((what) => "
         "document.querySelector(what).getBoundingClientRect().bottom)")
     assert max(bottoms) < 1000
+    assert browser.run("document.querySelector('#first-chart .scroll').scrollWidth - "
+                       "document.querySelector('#first-chart .scroll').clientWidth") <= 0
+    browser.resize(390, 844)
+    browser.open(reports / "index.html")  # where contents are folded
+    assert browser.run("document.querySelector('.first ol').getBoundingClientRect().top") < 600
 
 
 def test_readers_can_switch_sort_and_filter(reports, browser):
@@ -178,7 +183,7 @@ def test_pages_have_what_readers_of_any_kind_need(reports):
     cats = BeautifulSoup((reports / "01_x-cats.html").read_text(), "html.parser")
     links = {link["href"] for link in cats.nav.find_all("a")}
     assert {"index.html", "01_x-birds.html", "#Equations"} <= links
-    assert "cats" in cats.title.text and "cats" in cats.h1.text
+    assert cats.title.text == "A title: cats" and cats.h1.get_text().rstrip("¶") == "A title: cats"
 
 
 def test_every_point_of_a_figure_is_a_number_of_its_table(reports):

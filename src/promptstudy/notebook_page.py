@@ -43,7 +43,8 @@ def notebook_html(notebook: Any, name: str, note: str = "",
     body, _ = exporter.from_notebook_node(notebook)
     page = BeautifulSoup(body, "html.parser")
     if own is not None and page.h1:
-        page.h1.append(f": {own}")
+        link = page.h1.find("a", class_="anchor-link")
+        page.h1.insert(page.h1.contents.index(link) if link else len(page.h1), f": {own}")
     _fold_code(page)
     _describe_images(page)
     for box in page.select(".output_html, .output_svg, .output_png, pre, math[display=block]"):

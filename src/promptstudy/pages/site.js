@@ -13,6 +13,10 @@
     kept(root.dataset.theme);
   };
 
+  // on a phone the contents would push the page itself off the first screen
+  if (matchMedia('(max-width: 1000px)').matches)
+    document.querySelector('.contents > details').open = false;
+
   const key = (cell) => cell.dataset.v === undefined ? cell.textContent : +cell.dataset.v;
   const compare = (a, b) => a < b ? -1 : a > b ? 1 : 0;
   const sort = (table, column, head) => {
