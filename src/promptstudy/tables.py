@@ -124,13 +124,13 @@ def claims_table(verdicts: pd.DataFrame) -> Table:
 
     verdicts: what `claims.table.claims` returns.
     """
-    lines = [{"claim": claim.claim, "verdict": claim.verdict,
-              "difference": Interval(claim.difference, claim.low, claim.high, 0),
-              "margin": claim.margin, "p": f"{claim.p:.2g}", "detectable": float(claim.detectable),
-              "measured": claim.measured,
-              "runs that collapsed": f"{claim.collapsed}; without them {claim.verdict_without}, "
-                                     f"{claim.difference_without:+.1f}" if claim.collapsed else ""}
-             for claim in verdicts.itertuples()]
+    lines = [{"claim": claim["claim"], "verdict": claim["verdict"],
+              "difference": Interval(claim["difference"], claim["low"], claim["high"], 0),
+              "margin": claim["margin"], "p": f"{claim['p']:.2g}",
+              "detectable": float(claim["detectable"]), "measured": claim["measured"],
+              "runs that collapsed": f"{claim['collapsed']}; without them "
+              f"{claim['verdict_without']}, {claim['difference_without']:+.1f}"
+              if claim["collapsed"] else ""} for claim in verdicts.to_dict("records")]
     frame = pd.DataFrame(lines)
     if not verdicts["collapsed"].any():
         frame = frame.drop(columns="runs that collapsed", errors="ignore")
