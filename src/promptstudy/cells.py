@@ -76,7 +76,7 @@ def base_to_new_cells(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:
 def transfer_cells(frame: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """Return the accuracy of every variant on each kind of test images, see `transfer_runs`."""
     runs = transfer_runs(frame, protocol)  # none: an empty table
-    long = runs.rename_axis(columns="subset").stack().rename("value").reset_index().dropna()
+    long = runs.melt(var_name="subset", ignore_index=False).reset_index().dropna()
     cells = _by_seed(long, ["method", "variant"], "subset")
     return cells[[column for column in runs if column in cells]]
 

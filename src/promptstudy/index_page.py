@@ -85,7 +85,7 @@ def _leaderboard(main, params):
     """What each method reaches in every protocol, on average over datasets."""
     columns = {}
     few_shot = few_shot_cells(main, datasets_of(main, "few_shot")[0]).droplevel("variant")
-    most = few_shot.columns.max()
+    most = int(few_shot.columns.max())
     columns[shots_label(most)] = few_shot[most].combine_first(few_shot[0])
     halves = base_to_new_cells(main, datasets_of(main, "base_to_new")[0]).droplevel("variant")
     columns |= {"new": halves["new"], "H": halves["H"]}
