@@ -134,7 +134,7 @@ def test_findings_follow_the_results(suite):
     assert "1 (KgCoOp) of the 6 methods is above zero-shot CLIP" in after
     assert "KgCoOp is the best with 69.5 ± 0.7 %" in after
     counts = claims(frame, suite)["verdict"].value_counts()
-    assert f"{counts['holds']} hold, {counts['mixed']} " in after
+    assert f"{counts['holds']} hold, {counts['does not hold']} do not hold" in after
     page = shown(write_report(suite).read_text())
     assert all(sentence in page for sentence in findings(
         main_rows(frame, suite), suite, claims(frame, suite)))

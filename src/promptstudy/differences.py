@@ -12,7 +12,10 @@ CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean difference in points, its confidence interval (None of one pair), and the pairs."""
+    """A mean difference in points, its confidence interval (None of one pair), and the pairs.
+
+    No pairs: the interval was made otherwise, as the caption says.
+    """
 
     mean: float
     low: float | None

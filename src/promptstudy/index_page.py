@@ -11,7 +11,7 @@ from .cells import (
     retrieval_cells,
     transfer_cells,
 )
-from .claims.table import VERDICTS
+from .claims.table import METHOD, VERDICTS
 from .differences import base_to_new_differences, few_shot_differences
 from .findings import findings
 from .glossary import PARTS, explained
@@ -21,7 +21,7 @@ from .plots import accuracy
 from .plots.style import Shown
 from .rendering import render, slug
 from .results import METHODS, TRANSFER, main_rows, shots_label
-from .tables import Table
+from .tables import Table, claims_table
 
 SECTIONS = {"found": "What was found", "few-shot": "Few-shot", "base-to-new": "Base to new",
             "other-datasets": "Other datasets", "shifted-images": "Shifted images",
@@ -66,9 +66,7 @@ def index_page(results: pd.DataFrame, params: Params, verdicts: pd.DataFrame, ru
                   "constants are inferred." for name in INFERRED if name in params.methods],
         ablations=list(_ablations(results, params)), trade_off=_trade_off(results, main, params),
         typicality=_typicality(main), retrieval=_retrieval(main), rule=rule,
-        claims=Table(_claims(verdicts), "The claims that this suite can test, and what was "
-                     "measured. Inferred: not said in the paper's abstract, but it follows from "
-                     "its argument.", "claims").html,
+        claims=claims_table(verdicts).html, method=METHOD,
         papers=papers, words=PARTS, pages=pages, provenance=provenance, rows=len(results),
         results_sha256=digest, citation=CITATION.format(
             suite=params.suite, backbone=backbone, digest=digest))
@@ -187,9 +185,3 @@ def _retrieval(main):
     frame["direction"] = frame["direction"].str.replace("_", " ")
     return Table(frame, "Recall: share of queries with a match among the k best.",
                  "retrieval", units=dict.fromkeys(cells.columns, "%")).html
-
-
-def _claims(verdicts):
-    """The claims' table with the verdict beside the claim, whatever other columns there are."""
-    first = ["claim", "verdict"]
-    return verdicts[[*first, *verdicts.columns.difference(first, sort=False)]]

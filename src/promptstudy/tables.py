@@ -112,11 +112,33 @@ class Table:
             yield (f"⚠: a seed lies more than {APART:g} points from the median of its seeds; the "
                    "mean without it stands beside.")
         pairs = {value.pairs for column in self.frame for value in self.frame[column]
-                 if isinstance(value, Interval)}
+                 if isinstance(value, Interval) and value.pairs}
         if pairs:
             yield (f"Differences are means over pairs of equal dataset, shots and seed "
                    f"({' or '.join(map(str, sorted(pairs)))} pairs), in brackets their "
                    f"{CONFIDENCE:.0%} confidence interval (Student's t).")
+
+
+def claims_table(verdicts: pd.DataFrame) -> Table:
+    """Return the claims' table as pages show it: the verdict beside the claim, few columns.
+
+    verdicts: what `claims.table.claims` returns.
+    """
+    lines = [{"claim": claim["claim"], "verdict": claim["verdict"],
+              "difference": Interval(claim["difference"], claim["low"], claim["high"], 0),
+              "margin": claim["margin"], "p": f"{claim['p']:.2g}",
+              "detectable": float(claim["detectable"]), "measured": claim["measured"],
+              "runs that collapsed": f"{claim['collapsed']}; without them "
+              f"{claim['verdict_without']}, {claim['difference_without']:+.1f}"
+              if claim["collapsed"] else ""} for claim in verdicts.to_dict("records")]
+    frame = pd.DataFrame(lines)
+    if not verdicts["collapsed"].any():
+        frame = frame.drop(columns="runs that collapsed", errors="ignore")
+    return Table(frame, "The claims that this suite can test. Difference: of the least favourable "
+                 "comparison, in points, with its 95 % interval; margin: the differences for which "
+                 "the claim holds; detectable: the smallest difference from the margin that could "
+                 "have been seen. Inferred: not said in the paper's abstract, but it follows from "
+                 "its argument.", "claims")
 
 
 def mark(method: str) -> Markup:
