@@ -12,9 +12,9 @@ few-shot and the highest H for base-to-new, among `SEARCHED`; `CONTROLS` are tra
 Needs the features and describe stages (`dvc repro features describe`) and takes about 25 minutes
 on one core. What stands in benchmarks/choose_aape.csv already is not done again. The file there was
 stopped before DTD-10: few-shot on Caltech-101 and Grocery is best with a weight of distillation of
-0.3 among the searched (71.7, with 1: 70.5), though without distillation it is 72.2. In base-to-new, 1
-and 0.3 are level (66.0, 66.2); so is training without distillation (65.8), and the random aggregator
-(71.0) and the perceptron (68.9) are above attention.
+0.3 among the searched (71.7, with 1: 70.5), though without distillation it is 72.2. In base-to-new,
+1 and 0.3 are level (66.0, 66.2); so is training without distillation (65.8), and the random
+aggregator (71.0) and the perceptron (68.9) are above attention.
 """
 
 import itertools

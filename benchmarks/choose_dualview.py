@@ -11,21 +11,21 @@ by the critic as well as by cosines.
 Needs the features and describe stages (`dvc repro features describe`). What stands in
 benchmarks/choose_dualview_*.csv already is not done again.
 
-What was found, base to new, mean over Grocery and DTD-10, the divisions "first half" and "even" and
-the seeds; validation H at the best weight a (three rows more are in the file, the search was stopped
-there):
+What was found, base to new, mean over Grocery and DTD-10, the divisions "first half" and "even"
+and the seeds; validation H at the best weight a (three rows more are in the file, the search was
+stopped there):
 
     cross-entropy alone               61.2    view critic, cosines predict       59.3
     image critic, cosines predict     61.7    image critic, the critic predicts  65.6
     both critics, cosines             58.9    both critics, critic               64.5
     ... and Mixup across, cosines     58.4    ... and Mixup across, critic       64.2
 
-So the image critic is what helps, if it predicts, and then with about a = 0.6; the views' critic and
-Mixup do not add to it. They stay in the main variant because the paper has them. In a control with
-a prototype, whose prompt stayed "a photo of a" while the critic learned, H was 68.3
-(choose_dualview_first.csv): the learned prompt has no part in the gain. In few-shot, too, the critic
-predicts better than cosines on Grocery (46 against 32 at 1 shot, 57 against 50 at 16) and about as
-well on DTD-10.
+So the image critic is what helps, if it predicts, and then with about a = 0.6; the views' critic
+and Mixup do not add to it. They stay in the main variant because the paper has them. In a control
+with a prototype, whose prompt stayed "a photo of a" while the critic learned, H was 68.3
+(choose_dualview_first.csv): the learned prompt has no part in the gain. In few-shot, too, the
+critic predicts better than cosines on Grocery (46 against 32 at 1 shot, 57 against 50 at 16) and
+about as well on DTD-10.
 """
 
 import argparse
