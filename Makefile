@@ -15,14 +15,15 @@ lint: .work/installed
 	ruff check .
 	mypy
 
-# JupyterLab on trained results. AAPE's learned tensors are too large to embed, so it is trained.
+# JupyterLab on trained results. What AAPE and the dual-view method learn is too large to embed, so
+# they are trained.
 lab: .work/trained
 	JUPYTER_CONFIG_PATH=$(CURDIR)/.jupyter jupyter lab
 
 # Once, before this folder trains anything itself; another suite has no results yet.
 .work/trained: .work/pulled
 	dvc pull --quiet --allow-missing
-	@test ! -f dvc.lock || python -m promptstudy repro aape
+	@test ! -f dvc.lock || python -m promptstudy repro aape dualview
 	@touch $@
 
 # The stages of params.yaml's methods, and which code each stage depends on, written into dvc.yaml.
