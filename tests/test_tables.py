@@ -23,6 +23,7 @@ def test_a_cell_has_the_sample_deviation_and_marks_seeds_that_lie_apart():
     assert str(cell) == "54.8 ± 11.9"
     assert Cell.of([0], [50]).std is None and str(Cell.of([0], [50])) == "50.0"
     assert not Cell.of([1, 2, 3], [50, 55, 60]).apart
+    assert not Cell.of([1, 2], [20, 60]).apart
 
 
 def test_base_to_new_cells_have_the_means_of_the_table_and_a_deviation_of_h(suite):

@@ -42,9 +42,13 @@ class Cell:
 
     @property
     def apart(self) -> list[int]:
-        """The seeds whose value is more than `APART` points from the median of all."""
+        """The seeds whose value is more than `APART` points from the median of all.
+
+        None where seeds have no middle: two that differ, say.
+        """
         middle = statistics.median(value for _, value in self.seeds)
-        return [seed for seed, value in self.seeds if abs(value - middle) > APART]
+        found = [seed for seed, value in self.seeds if abs(value - middle) > APART]
+        return found if len(found) < len(self.seeds) else []
 
     @property
     def mean_without(self) -> float:
