@@ -56,7 +56,7 @@ def _readme_tables(main):
 
 
 def _markdown(cells):
-    frame = cells.rename(index=METHODS, level="method").astype(object).where(cells.notna(), "")
+    frame = cells.astype(object).where(cells.notna(), "").rename(index=METHODS, level="method")
     frame = frame.reset_index()
     lines = [frame.columns, ["---"] * len(frame.columns), *frame.astype(str).values]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
