@@ -1,13 +1,10 @@
 """DVC's own commands: metrics, plots and experiments say something about the suite's results."""
 
-import csv
 import functools
-import io
 import json
 import os
 import shutil
 import subprocess
-import time
 
 import pandas as pd
 import pytest
@@ -155,35 +152,3 @@ def test_an_idea_runs_what_depends_on_it_and_can_be_compared(repository):
     html = (repository / "dvc_plots" / "index.html").read_text()
     assert "index.html" in page and "images per class" in html and "workspace" in html
     assert "accuracy on new classes" in html and "CoOp" in html
-
-
-def test_ideas_are_queued_and_run_with_the_code_of_their_own_time(repository):
-    """In copies of the project, from which the environment's package is not imported."""
-    module = repository / "src" / "promptstudy" / "commands" / "metrics.py"
-    text = module.read_text()
-    marked = text.replace("write_summary(load_params(args.params))",
-                          "write_summary(load_params(args.params))\n"
-                          "    print('the code of this workspace')")
-    assert marked != text
-    module.write_text(marked)
-    run(repository, "git", "commit", "--all", "--quiet", "--message", "an edit")
-    for rate in ("0.3", "0.2"):
-        run(repository, "dvc", "exp", "run", "--queue", "--name", f"lr-{rate[-1]}", "-S",
-            f"coop.schedule.lr={rate}")
-    module.write_text(text)  # edited after it was queued
-    try:
-        run(repository, "dvc", "queue", "start", "--jobs", "2")
-        until = time.monotonic() + 300
-        while "Queued" in (status := run(repository, "dvc", "queue", "status")) \
-                or "Running" in status:
-            assert time.monotonic() < until, status
-            time.sleep(2)
-        logs = [run(repository, "dvc", "queue", "logs", f"lr-{n}") for n in "32"]
-    finally:
-        run(repository, "git", "checkout", "--quiet", str(module))
-    for log in logs:
-        assert "Running stage 'coop@shapes'" in log and "the code of this workspace" in log, log
-    shown = run(repository, "dvc", "exp", "show", "--csv")
-    rows = {row["Experiment"]: row for row in csv.DictReader(io.StringIO(shown))}
-    assert {"lr-3", "lr-2"} <= set(rows), shown
-    assert float(rows["lr-3"]["coop.schedule.lr"]) == 0.3
