@@ -18,7 +18,7 @@ from promptstudy.image_files import encode_files, find_images
 from promptstudy.methods import table
 from promptstudy.params import load_params
 from promptstudy.plans import plan
-from promptstudy.prediction import BY_HAND, class_weights, load_predictor, scores
+from promptstudy.prediction import HAND_CRAFTED, class_weights, load_predictor, scores
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_predictions_are_those_that_evaluation_scores(params, evaluation, files,
     assert len(names) == 7
 
 
-@pytest.mark.parametrize("method", BY_HAND)
+@pytest.mark.parametrize("method", HAND_CRAFTED)
 def test_hand_crafted_prompts_predict_as_evaluation_does(params, evaluation, files, method):
     images = encode_files(files, evaluation.backbone, params.features)
     (_, _, expected), = evaluation.hand_crafted_predictions(methods=(method,))

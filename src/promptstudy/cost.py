@@ -150,10 +150,22 @@ def encoding(params, size):
 
 def image_gflop(name, root="."):
     """Return GFLOP of one image through the image tower of a model, local features included."""
-    source = f"{LOCAL}{root / name.removeprefix(LOCAL)}" if name.startswith(LOCAL) else name
-    model = open_clip.create_model(source, load_weights=False).to("meta")
-    size = open_clip.get_model_preprocess_cfg(model)["size"]
-    images = torch.empty(1, 3, *([size] * 2 if isinstance(size, int) else size), device="meta")
+    model = untrained(name, root)[0].to("meta")
     with FlopCounterMode(display=False) as counter:
-        encode_images(model.eval(), images)
+        encode_images(model.eval(), torch.empty(*image_shape(model, 1), device="meta"))
     return counter.get_total_flops() / 1e9
+
+
+def untrained(name, root):
+    """Return open_clip's model `name`, with random weights, and its tokenizer's name there.
+
+    A `local-dir:` folder is relative to `root`.
+    """
+    source = f"{LOCAL}{root / name.removeprefix(LOCAL)}" if name.startswith(LOCAL) else name
+    return open_clip.create_model(source, load_weights=False), source
+
+
+def image_shape(model, count):
+    """Return the shape [count, 3, height, width] of images for a model, as a tuple."""
+    size = open_clip.get_model_preprocess_cfg(model)["size"]
+    return count, 3, *([size] * 2 if isinstance(size, int) else size)

@@ -6,7 +6,7 @@ import pandas as pd
 from scipy import stats
 
 from .cells import Cell
-from .results import harmonic_mean
+from .results import with_h
 
 CONFIDENCE = 0.95
 
@@ -71,20 +71,17 @@ def base_to_new_differences(frame: pd.DataFrame, method: str, main: str) -> pd.D
     Columns: variant, `base`, `new` and `H` as cells (means over the datasets that have both),
     `difference in new`, `difference in H` as intervals. H is that of each dataset and seed.
     """
-    rows = frame[(frame["protocol"] == "base_to_new") & (frame["method"] == method)]
+    rows = with_h(frame[frame["method"] == method])
     runs = rows.pivot_table(index=["dataset", "seed", "variant"], columns="subset", values="value")
-    runs = runs.assign(H=harmonic_mean(runs["base"], runs["new"])) if len(runs) else runs
     variants = runs.index.get_level_values("variant").unique()
     found = []
     for variant in [name for name in variants if name != main and main in variants]:
-        ours, theirs = (runs.xs(name, level="variant") for name in (variant, main))
-        ours = ours.loc[ours.index.intersection(theirs.index)]
-        theirs = theirs.loc[ours.index]
-        gaps = {name: pd.Series(ours[name].to_numpy(float) - theirs[name].to_numpy(float))
-                for name in ("new", "H")}
-        found.append({"variant": variant, "base": _cell(ours["base"]), "new": _cell(ours["new"]),
-                      "H": _cell(ours["H"]), "difference in new": Interval.of(gaps["new"]),
-                      "difference in H": Interval.of(gaps["H"])})
+        ours, theirs = runs.xs(variant, level="variant").align(
+            runs.xs(main, level="variant"), join="inner", axis=0)
+        found.append({"variant": variant}
+                     | {subset: _cell(ours[subset]) for subset in ("base", "new", "H")}
+                     | {f"difference in {subset}": Interval.of(ours[subset].sub(theirs[subset]))
+                        for subset in ("new", "H")})
     return pd.DataFrame(found)
 
 

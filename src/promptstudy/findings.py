@@ -8,6 +8,10 @@ from .params import Params
 from .params.methods import BLOCKS
 from .results import METHODS, TRANSFER
 
+# of a verdict, of one claim and of several
+SAID = {"holds": ("holds", "hold"), "does not hold": ("does not hold", "do not hold"),
+        "mixed": ("is mixed", "are mixed"), "not decided": ("is not decided", "are not decided")}
+
 
 def findings(main: pd.DataFrame, params: Params, verdicts: pd.DataFrame) -> list[str]:
     """Return the sentences, as a list.
@@ -67,15 +71,13 @@ def _elsewhere(main, params):
 
 
 def _claims(verdicts):
-    counts = verdicts["verdict"].value_counts()
-    one = {"holds": "holds", "does not hold": "does not hold", "mixed": "is mixed",
-           "not decided": "is not decided"}
-    more = {"holds": "hold", "does not hold": "do not hold", "mixed": "are mixed",
-            "not decided": "are not decided"}
-    said = {verdict: int(counts.get(verdict, 0)) for verdict in VERDICTS}
-    *first, last = (f"{n} {(one if n == 1 else more)[verdict]}" for verdict, n in said.items())
+    if not len(verdicts):
+        return ""
+    counts = verdicts["verdict"].value_counts().to_dict()
+    *first, last = (f"{counts.get(verdict, 0)} {SAID[verdict][counts.get(verdict, 0) != 1]}"
+                    for verdict in VERDICTS)
     return (f"Of {len(verdicts)} claims of the papers that can be tested here, "
-            f"{', '.join(first)} and {last}.") if len(verdicts) else ""
+            f"{', '.join(first)} and {last}.")
 
 
 def _first(main, protocol, cells_of):

@@ -6,11 +6,10 @@ import time
 
 import torch
 
-from .clip.catalogue import LOCAL
 from .clip.image_features import encode_images
 from .clip.openclip import open_clip
 from .clip.text import TextEncoder
-from .cost import Size, Speed, Tower, text_gflop
+from .cost import Size, Speed, Tower, image_shape, text_gflop, untrained
 from .methods.coop import CoOp
 from .params.method import ContextParams
 from .training import AT_ONCE, Batch
@@ -26,11 +25,10 @@ def measure(params):
     Settings train side by side, each on its share of the cores; that share is measured. On a CPU
     the time counts that this process has it, so that the measurement can share the machine.
     """
-    cores, name = torch.get_num_threads(), params.backbone.name
-    source = (f"{LOCAL}{params.root / name.removeprefix(LOCAL)}" if name.startswith(LOCAL)
-              else name)
+    cores = torch.get_num_threads()
     logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that the weights are random
-    model = open_clip.create_model(source, load_weights=False).eval().requires_grad_(False)
+    model, source = untrained(params.backbone.name, params.root)
+    model.eval().requires_grad_(False)
     encoder = TextEncoder(model, open_clip.get_tokenizer(source))
     side_by_side = min(AT_ONCE, cores)
     torch.set_num_threads(max(1, cores // side_by_side))
@@ -62,9 +60,8 @@ def _step(params, encoder, n_classes):
 def _images(params, model):
     """Return images a second through the image tower, on a GPU if there is one; decoding apart."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    size = open_clip.get_model_preprocess_cfg(model)["size"]
     count = params.features.batch_size if device.type == "cuda" else 4
-    images = torch.randn(count, 3, *([size] * 2 if isinstance(size, int) else size), device=device)
+    images = torch.randn(*image_shape(model, count), device=device)
     tower = model.to(device)
 
     def encode():

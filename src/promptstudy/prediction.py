@@ -27,7 +27,7 @@ from .plans import plan
 from .results import METHODS
 from .task import Task
 
-BY_HAND = ("zero_shot", "ensemble")  # classifiers without anything learned
+HAND_CRAFTED = ("zero_shot", "ensemble")  # classifiers without anything learned
 
 
 class Predictor(NamedTuple):
@@ -56,7 +56,7 @@ class Predictor(NamedTuple):
         return class_weights(self.model)[self.run]
 
 
-class ByHand:
+class HandCrafted:
     """Zero-shot CLIP or the prompt ensemble, as if it were a trained method with one run."""
 
     def __init__(self, task, templates, class_names):
@@ -89,7 +89,7 @@ def load_predictor(params, dataset, method, *, setting=None, seed=None, class_na
     if seed not in params.seeds:
         raise PredictionError(f"nothing was trained with seed {seed}; the seeds are "
                               f"{', '.join(map(str, params.seeds))}")
-    if method in BY_HAND:
+    if method in HAND_CRAFTED:
         if setting is not None:
             raise PredictionError(f"{method} learns nothing, so it has no setting {setting!r}")
         task = Task.load(params, dataset)
@@ -97,7 +97,7 @@ def load_predictor(params, dataset, method, *, setting=None, seed=None, class_na
                      "ensemble": ensemble_templates(task.template)}[method]
         names = class_names or task.class_names
         return Predictor(method, None, 0, names, task.backbone,
-                         ByHand(task, templates, names), 0)
+                         HandCrafted(task, templates, names), 0)
     table.load(method)  # raises for another name
     if method not in params.methods:
         raise PredictionError(f"params.yaml has no block {method!r}, so it was not trained")
@@ -161,7 +161,7 @@ def class_weights(model):
     raise NotImplementedError(type(model).__name__)
 
 
-@class_weights.register(ByHand)
+@class_weights.register(HandCrafted)
 def _(model):
     return model.classes
 

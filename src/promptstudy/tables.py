@@ -43,6 +43,7 @@ class Table:
         is bold; units: {column: unit}.
         """
         self.frame, self.name, self.units = frame, f"{slug(name)}-table", units or {}
+        self._numeric = {column: _all_numbers(frame[column]) for column in frame}
         self.best = {column: _largest(frame[column]) for column in best if column in frame}
         self.caption = " ".join([caption, *self._legend()])
 
@@ -50,7 +51,7 @@ class Table:
     def html(self) -> Markup:
         """The table as HTML."""
         heads = [{"text": column, "unit": self.units.get(str(column)),
-                  "number": self._number(column)} for column in self.frame]
+                  "number": self._numeric[column]} for column in self.frame]
         rows = [[self._shown(column, value) for column, value in zip(self.frame, row, strict=True)]
                 for row in self.frame.itertuples(index=False)]
         return Markup(render("table.html", name=self.name, caption=self.caption, heads=heads,
@@ -59,15 +60,10 @@ class Table:
     def _repr_html_(self):
         return self.html
 
-    def _number(self, column):
-        values = [value for value in self.frame[column] if not _missing(value)]
-        return bool(values) and all(isinstance(value, (Cell, Interval, Quoted, int, float))
-                                    or hasattr(value, "dtype") for value in values)
-
     def _shown(self, column, value):
         """What the template needs of a value: text, small print, number to sort by, classes."""
         if _missing(value):
-            return {"text": DASH, "classes": ["n"] if self._number(column) else []}
+            return {"text": DASH, "classes": ["n"] if self._numeric[column] else []}
         if isinstance(value, Cell):
             return self._shown_cell(column, value)
         if isinstance(value, Interval):
@@ -78,7 +74,7 @@ class Table:
                     "classes": ["n", f"origin-{slug(value.mark)}"]}
         if column == "method" and value in METHODS:
             return {"text": METHODS[value], "mark": mark(value), "classes": []}
-        if self._number(column):
+        if self._numeric[column]:
             whole = float(value).is_integer() and not isinstance(value, float)
             return {"text": f"{value:,}" if whole else f"{value:.1f}", "sort": f"{value:.4f}",
                     "classes": ["n"]}
@@ -149,6 +145,13 @@ def mark(method: str) -> Markup:
                     for places, code in path.iter_segments())
     return Markup(f'<svg class="mark" viewBox="-8 -8 16 16" aria-hidden="true"><path d="{shape}" '
                   f'fill="{COLOURS[method]}" stroke="{COLOURS[method]}"/></svg>')
+
+
+def _all_numbers(values):
+    """Are all values of a column numbers, those apart that are missing?"""
+    there = [value for value in values if not _missing(value)]
+    return bool(there) and all(isinstance(value, (Cell, Interval, Quoted, int, float))
+                               or hasattr(value, "dtype") for value in there)
 
 
 def _largest(values):

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 
 from ..params import Params
 from ..params.methods.aape import OTHERS_AAPE
-from ..results import shots_label
-from .comparisons import Claim, ahead, equal, listing
+from .comparisons import Claim, ahead, ahead_by_shots, equal, listing
 from .evidence import Evidence
 
 
@@ -19,12 +18,9 @@ def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
 
 def _main(evidence, params):
     shots = sorted(params.shots)
-    ours, coop = ({count: evidence.runs("few_shot", "all", method, shots=count)
-                   for count in shots} for method in ("aape", "coop"))
-    yield Claim("AAPE", "AAPE beats CoOp at every number of shots",
-                "; ".join(listing({f"{count}: AAPE": ours[count], "CoOp": coop[count]})
-                          for count in shots),
-                [ahead(ours[count], coop[count], shots_label(count)) for count in shots])
+    ours, coop = (evidence.by_shots(method, shots) for method in ("aape", "coop"))
+    yield ahead_by_shots("AAPE", "AAPE beats CoOp at every number of shots", ours, coop,
+                         ("AAPE", "CoOp"))
     for subset, name in (("new", "on new classes"), ("H", "in H")):
         ours, coop, zero_shot = (evidence.base_to_new(subset, method)
                                  for method in ("aape", "coop", "zero_shot"))

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from ..results import shots_label
 from ..statistics import LEVEL, REPLICATES, Difference, difference, holm
 from .evidence import Runs
 
@@ -126,6 +127,18 @@ def _verdict(tests, p, p_for, p_against):
     if p_for < p_against:
         return "holds"
     return "mixed" if any(2 * each.p_for <= alpha for each in tests) else "does not hold"
+
+
+def ahead_by_shots(paper: str, claim: str, first: dict[int, Runs], second: dict[int, Runs],
+                   names: tuple[str, str]) -> Claim:
+    """Return the Claim that the first is better than the second at every number of shots.
+
+    Both are `{shots: Runs}`; names: what the two are called in the text of what was measured.
+    """
+    return Claim(paper, claim,
+                 "; ".join(listing({f"{shots}: {names[0]}": first[shots], names[1]: second[shots]})
+                           for shots in first),
+                 [ahead(first[shots], second[shots], shots_label(shots)) for shots in first])
 
 
 def listing(sides: dict[str, Runs]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from ..params import Params
 from ..results import shots_label
-from .comparisons import Claim, ahead, equal, listing
+from .comparisons import Claim, ahead, ahead_by_shots, equal, listing
 from .evidence import Evidence
 
 
@@ -21,8 +21,7 @@ def _few_shot(evidence, params):
     most, low = shots[-1], [count for count in shots if count <= 4]
     zero_shot, ensemble = (evidence.runs("few_shot", "all", method)
                            for method in ("zero_shot", "ensemble"))
-    coop, probe = ({count: evidence.runs("few_shot", "all", method, shots=count)
-                    for count in shots} for method in ("coop", "linear_probe"))
+    coop, probe = (evidence.by_shots(method, shots) for method in ("coop", "linear_probe"))
     yield Claim("CoOp", "CoOp improves with every doubling of the images",
                 listing({f"{count}:": coop[count] for count in shots}),
                 [ahead(coop[more], coop[less], f"{more} over {shots_label(less)}")
@@ -34,10 +33,8 @@ def _few_shot(evidence, params):
     yield Claim("CoOp", f"CoOp beats the prompt ensemble at {shots_label(most)}",
                 listing({"ensemble": ensemble, "CoOp": coop[most]}),
                 [ahead(coop[most], ensemble)])
-    yield Claim("CoOp", "CoOp beats the linear probe at 1 to 4 shots",
-                "; ".join(listing({f"{count}: CoOp": coop[count], "probe": probe[count]})
-                          for count in low),
-                [ahead(coop[count], probe[count], shots_label(count)) for count in low])
+    yield ahead_by_shots("CoOp", "CoOp beats the linear probe at 1 to 4 shots",
+                         {count: coop[count] for count in low}, probe, ("CoOp", "probe"))
 
 
 def _base_to_new(evidence):

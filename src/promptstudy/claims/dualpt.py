@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..params import Params
 from ..results import DESCRIPTIONS_ALONE, shots_label
-from .comparisons import Claim, ahead, listing
+from .comparisons import Claim, ahead, ahead_by_shots, listing
 from .evidence import Evidence
 
 # how params.yaml calls the ablations that the claims are about
@@ -20,12 +20,9 @@ def claims(evidence: Evidence, params: Params) -> Iterator[Claim]:
 
 def _main(evidence, params):
     shots = sorted(params.shots)
-    ours, coop = ({count: evidence.runs("few_shot", "all", method, shots=count)
-                   for count in shots} for method in ("dualpt", "coop"))
-    yield Claim("DuAl-PT", "DuAl-PT beats CoOp at every number of shots",
-                "; ".join(listing({f"{count}: DuAl-PT": ours[count], "CoOp": coop[count]})
-                          for count in shots),
-                [ahead(ours[count], coop[count], shots_label(count)) for count in shots])
+    ours, coop = (evidence.by_shots(method, shots) for method in ("dualpt", "coop"))
+    yield ahead_by_shots("DuAl-PT", "DuAl-PT beats CoOp at every number of shots", ours, coop,
+                         ("DuAl-PT", "CoOp"))
     sides = {subset: {name: evidence.base_to_new(subset, method)
                       for name, method in (("DuAl-PT", "dualpt"), ("CoOp", "coop"))}
              for subset in ("new", "base")}

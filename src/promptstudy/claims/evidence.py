@@ -1,6 +1,6 @@
 """What the claims are decided by: accuracies of runs, paired by dataset, seed and test image."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 import pandas as pd
@@ -103,6 +103,10 @@ class Evidence:
                 number = self._outcomes.places[place].get_loc(row.Index)
                 runs[row.seed] = self._of(place)[number]
         return found
+
+    def by_shots(self, method: str, shots: Iterable[int]) -> dict[int, Runs]:
+        """Return the few-shot Runs of a method's main variant, `{shots: Runs}`."""
+        return {count: self.runs("few_shot", "all", method, shots=count) for count in shots}
 
     def _of(self, place):
         if place not in self._resampled:
