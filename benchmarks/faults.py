@@ -402,7 +402,8 @@ def flip_pack(project, rng, folder):
 
 def twice(project, *second):
     """Start a second command while a stage runs: it must say so and end, and the first go on."""
-    first = dvc(project.root, "repro", "--force", "--single-item", "coop@shapes", **{MARK: "2"})
+    first = dvc(project.root, "repro", "--force", "--single-item",  # several, so that it lasts
+                "coop@shapes", "dualpt@shapes", "dualview@shapes", "aape@shapes", **{MARK: "2"})
     wait_for(lambda: first.poll() is not None or of_round("2", "promptstudy"), 120)
     status, output = project.command(*second)
     beside = first.poll() is None
