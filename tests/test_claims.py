@@ -27,7 +27,7 @@ def few_replicates(monkeypatch):
 
 def decided(frame, suite):
     """The table of claims of some results, by claim."""
-    return claims(frame, suite, outcomes_of(frame)).set_index("claim")
+    return claims(Evidence(frame, outcomes_of(frame), suite)).set_index("claim")
 
 
 def test_claims_follow_the_numbers(suite):
@@ -178,7 +178,7 @@ def test_claims_about_other_datasets_and_shifts_follow_the_numbers(suite):
 def test_nothing_is_claimed_about_other_datasets_and_shifts_without_results(suite):
     alone = made_up(suite)
     alone = alone[~alone["subset"].isin(["figures", "lines", "photos"])]
-    claim = claims(alone, suite, outcomes_of(alone))["claim"]
+    claim = claims(Evidence(alone, outcomes_of(alone), suite))["claim"]
     assert not claim.str.contains("other datasets|shift").any()  # nothing to compare
 
 
@@ -244,7 +244,7 @@ def test_a_collapsed_run_is_flagged_and_the_verdict_without_it_stands_beside_it(
 
 def test_one_flipped_prediction_changes_its_claims_and_nothing_else(suite):
     frame = made_up(suite)
-    before = claims(frame, suite, outcomes_of(frame))
+    before = claims(Evidence(frame, outcomes_of(frame), suite))
     outcomes = outcomes_of(frame)
     label = main_rows(frame, suite).query(
         "method == 'kgcoop' and protocol == 'base_to_new' and dataset == 'shapes' and "
@@ -253,7 +253,7 @@ def test_one_flipped_prediction_changes_its_claims_and_nothing_else(suite):
     right = outcomes.right(place).copy()
     right[outcomes.places[place].get_loc(label), 5] ^= True
     outcomes._packed[place] = np.packbits(right, axis=0)
-    after = claims(frame, suite, outcomes)
+    after = claims(Evidence(frame, outcomes, suite))
     touched = (before != after).any(axis=1) & ~(before.isna() & after.isna()).all(axis=1)
     same = before.fillna(-1).eq(after.fillna(-1)).all(axis=1)
     assert before["claim"][~same].tolist() == [HIGHEST_H]

@@ -66,6 +66,7 @@ def test_every_method_is_scored_on_every_subset(trained):
     params, pack, evaluation = trained.params, trained.pack, evaluate(trained)
     evaluation.hand_crafted()
     evaluation.linear_probe()
+    evaluation.tip_adapter()
     for method in params.methods:
         evaluation.learned(method)
     evaluation.class_descriptions()
@@ -81,7 +82,8 @@ def test_every_method_is_scored_on_every_subset(trained):
         ("zero_shot", "few_shot", "all"): 1, ("ensemble", "few_shot", "all"): 1,
         ("zero_shot", "base_to_new", "base"): 1, ("zero_shot", "base_to_new", "new"): 1,
         ("ensemble", "base_to_new", "base"): 1, ("ensemble", "base_to_new", "new"): 1,
-        ("linear_probe", "few_shot", "all"): runs, ("coop", "few_shot", "all"): runs,
+        ("linear_probe", "few_shot", "all"): runs,
+        ("tip_adapter", "few_shot", "all"): runs, ("coop", "few_shot", "all"): runs,
         ("coop", "base_to_new", "base"): 2, ("coop", "base_to_new", "new"): 2,
         # four ablations at one shot, and the descriptions alone
         ("dualpt", "few_shot", "all"): runs + 4 * 2 + 1,

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import torch
 from hostile import FORMULA, HOSTILE, NAMES, PRICES
-from made_up_results import AAPE, PARTS, made_up
+from made_up_results import AAPE, PARTS, made_up, outcomes_of
 from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
+from promptstudy.claims.evidence import Evidence
 from promptstudy.palette import COLOURS, MARKERS
 from promptstudy.plots import accuracy, cases, inside
 from promptstudy.plots.style import save
@@ -21,6 +22,7 @@ from promptstudy.results import main_rows, transfer_runs
 
 def test_figures_show_every_dataset_and_method(suite):
     frame = made_up(suite)
+    evidence = Evidence(frame, outcomes_of(frame), suite)
     few_shot = accuracy.few_shot(main_rows(frame, suite))
     assert [axis.get_title() for axis in few_shot.axes if axis.get_visible()] == [
         "mean over datasets", "figures", "shapes"]
@@ -28,7 +30,7 @@ def test_figures_show_every_dataset_and_method(suite):
     groups = accuracy.base_to_new(main).axes[0].containers
     assert [len(group.lines[0].get_xdata()) for group in groups] == [3] * 8  # base, new, H
     labels = suite.dualview.base_to_new_labels
-    panels = accuracy.ablations(frame, "dualview", "base_to_new", labels[0], labels).axes
+    panels = accuracy.ablations(evidence, "dualview", "base_to_new", labels[0], labels).axes
     assert [axis.get_title() for axis in panels] == ["new", "H"]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == labels[1:]
     panels = accuracy.trade_off(frame, main, suite.dualview.lambda_curve).axes
@@ -37,13 +39,13 @@ def test_figures_show_every_dataset_and_method(suite):
     assert [line.get_label() for line in others] == [
         "Zero-shot CLIP", "Prompt ensemble", "CoOp", "ProGrad", "KgCoOp", "DuAl-PT", "AAPE"]
     assert curve.get_xydata().tolist() == [[72.5, 40.5], [69.5, 49.5]]  # weights 0 and 1
-    panels = accuracy.ablations(frame, "coop", "few_shot", "M4", ["M4-csc", "M4-middle"]).axes
+    panels = accuracy.ablations(evidence, "coop", "few_shot", "M4", ["M4-csc", "M4-middle"]).axes
     assert [axis.get_title() for axis in panels] == ["1 shot", "2 shots"]
-    drawn, = accuracy.ablations(frame, "dualpt", "few_shot", "N2-M4", list(PARTS)).axes
+    drawn, = accuracy.ablations(evidence, "dualpt", "few_shot", "N2-M4", list(PARTS)).axes
     points = drawn.containers[0].lines[0]
     assert list(points.get_xdata()) == [n - 61.5 for n in PARTS.values()]  # 1 shot, two seeds
     labels = suite.aape.base_to_new_labels
-    new = accuracy.ablations(frame, "aape", "base_to_new", labels[0], labels).axes[0]
+    new = accuracy.ablations(evidence, "aape", "base_to_new", labels[0], labels).axes[0]
     points = new.containers[0].lines[0]
     assert list(points.get_xdata()) == [n - 10 - 45 for n in AAPE.values()]
     gains = accuracy.typicality(main).axes[0].containers[0].lines[0].get_ydata()
@@ -129,7 +131,8 @@ FIGURES = {  # name: how to draw it from hostile results, and what it has to sho
     "base_to_new": (lambda frame, main, params: (main,), [FORMULA, PRICES]),
     "transfer": (lambda frame, main, params: (main, "domain"), [FORMULA, HOSTILE[0], "$x$"]),
     "ablations": (lambda frame, main, params: (
-        frame, "dualview", "base_to_new", "M4", ["CE only", "MI only", FORMULA]), [FORMULA]),
+        Evidence(frame, outcomes_of(frame), params), "dualview", "base_to_new", "M4",
+        ["CE only", "MI only", FORMULA]), [FORMULA]),
     "trade_off": (lambda frame, main, params: (frame, main, params.dualview.lambda_curve),
                   [FORMULA]),
     "typicality": (lambda frame, main, params: (frame,), [FORMULA, PRICES]),

@@ -7,6 +7,7 @@ from conftest import changed
 from hostile import HOSTILE, elements, shown
 from made_up_results import made_up, write_made_up
 
+from promptstudy.claims.evidence import Evidence
 from promptstudy.claims.table import claims
 from promptstudy.errors import ParamsError
 from promptstudy.findings import findings
@@ -110,12 +111,14 @@ def test_a_suite_without_a_method_has_a_report_without_it(suite, absent):
     assert ("AAPE, base to new" in page) == ("aape" not in absent)
     assert ("06_aape-shapes.html" in page) == ("aape" not in absent)
     assert ("04_dualpt-shapes.html" in page) == ("dualpt" not in absent)
-    for claim in claims(frame, suite)["claim"].str.replace("(CoCoOp's critique)", ""):
+    verdicts = claims(Evidence.load(frame, suite))
+    for claim in verdicts["claim"].str.replace("(CoCoOp's critique)", ""):
         assert not any(METHODS[name] in claim for name in absent), claim
 
 
 def sentences(frame, params):
-    return " ".join(findings(main_rows(frame, params), params, claims(frame, params)))
+    verdicts = claims(Evidence.load(frame, params))
+    return " ".join(findings(main_rows(frame, params), params, verdicts))
 
 
 def test_findings_follow_the_results(suite):
@@ -133,11 +136,11 @@ def test_findings_follow_the_results(suite):
     assert "AAPE is the most accurate of the 3 methods that learn a prompt: 78.8 ± 0.7 %" in after
     assert "1 (KgCoOp) of the 6 methods is above zero-shot CLIP" in after
     assert "KgCoOp is the best with 69.5 ± 0.7 %" in after
-    counts = claims(frame, suite)["verdict"].value_counts()
+    counts = claims(Evidence.load(frame, suite))["verdict"].value_counts()
     assert f"{counts['holds']} hold, {counts['does not hold']} do not hold" in after
     page = shown(write_report(suite).read_text())
     assert all(sentence in page for sentence in findings(
-        main_rows(frame, suite), suite, claims(frame, suite)))
+        main_rows(frame, suite), suite, claims(Evidence.load(frame, suite))))
 
 
 def test_every_suite_runs_coop(suite):

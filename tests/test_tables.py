@@ -1,17 +1,17 @@
 """Cells, differences and tables: what is shown of several seeds."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from made_up_results import made_up, row
+from made_up_results import made_up, outcomes_of, row
 
-from promptstudy.cells import AVERAGE, Cell, base_to_new_cells, few_shot_cells
-from promptstudy.differences import Interval, base_to_new_differences, few_shot_differences
+from promptstudy.cells import AVERAGE, Cell, Interval, base_to_new_cells, few_shot_cells
+from promptstudy.claims.evidence import Evidence
+from promptstudy.differences import base_to_new_differences, few_shot_differences
 from promptstudy.glossary import explained
 from promptstudy.results import base_to_new_table, main_rows, table
+from promptstudy.statistics import difference
 from promptstudy.tables import Quoted, Table
 
 
@@ -45,29 +45,42 @@ def test_few_shot_cells_average_each_seed_over_datasets():
     assert cell.seeds == ((1, 20), (2, 35))
 
 
-def test_an_interval_is_student_s():
-    values = pd.Series([1.0, 2.0, 4.0])
-    interval = Interval.of(values)
-    half = 4.302653 * values.std() / math.sqrt(3)  # t of two degrees of freedom, 97.5 %
-    assert interval.mean == pytest.approx(7 / 3)
-    assert [interval.low, interval.high] == pytest.approx([7 / 3 - half, 7 / 3 + half], rel=1e-5)
-    assert interval.outcome == "unclear" and interval.pairs == 3
-    assert Interval.of(values + 9).outcome == "higher"
-    assert Interval.of(values - 9).outcome == "lower"
-    assert Interval.of(values[:1]).outcome == "unclear" and str(Interval.of(values[:1])) == "+1.0"
+def evidence_of(rows, params):
+    frame = table(rows)
+    return Evidence(frame, outcomes_of(frame), params)
 
 
-def test_differences_are_paired_by_seed():
-    rows = table([row(value, variant=variant, seed=seed, shots=2) for variant, seed, value in (
-        ("M4", 1, 10), ("M4", 2, 30), ("M8", 1, 11), ("M8", 2, 33), ("M8", 3, 90))])
-    line, = few_shot_differences(rows, "coop", "M4").itertuples()
+def test_an_interval_that_leaves_out_0_has_an_outcome():
+    assert Interval(2, 0.5, 3.5, 6).outcome == "higher"
+    assert Interval(-2, -3.5, -0.5, 6).outcome == "lower"
+    assert Interval(1, 0, 2, 6).outcome == "unclear"
+    assert str(Interval(1, -0.25, 2.25, 6)) == "+1.0 [-0.2, +2.2]"
+
+
+def test_differences_are_paired_by_seed(suite):
+    rows = [row(value, variant=variant, seed=seed, shots=2) for variant, seed, value in (
+        ("M4", 1, 10), ("M4", 2, 30), ("M8", 1, 11), ("M8", 2, 33), ("M8", 3, 90))]
+    line, = few_shot_differences(evidence_of(rows, suite), "coop", "M4").itertuples()
     assert line.difference.mean == 2 and line.difference.pairs == 2
     assert line.accuracy.mean == 22 and line.main.mean == 20
-    rows = table([row(value, variant=variant, subset=subset, protocol="base_to_new")
-                  for variant, subset, value in (("M4", "base", 60), ("M4", "new", 40),
-                                                 ("M8", "base", 60), ("M8", "new", 60))])
-    line = base_to_new_differences(rows, "coop", "M4").iloc[0]
+    rows = [row(value, variant=variant, subset=subset, protocol="base_to_new")
+            for variant, subset, value in (("M4", "base", 60), ("M4", "new", 40),
+                                           ("M8", "base", 60), ("M8", "new", 60))]
+    line = base_to_new_differences(evidence_of(rows, suite), "coop", "M4").iloc[0]
     assert line["difference in new"].mean == 20 and line["difference in H"].mean == 60 - 48
+
+
+def test_an_ablation_has_the_interval_that_a_claim_about_it_would_have(suite):
+    rows = [row(value, variant=variant, seed=seed, dataset=dataset, shots=1)
+            for dataset, shift in (("shapes", 0), ("figures", 20))
+            for variant, change in (("M4", 0), ("M8", 3)) for seed, value in (
+                (1, 40 + shift + 2 * change), (2, 45 + shift + change))]
+    evidence = evidence_of(rows, suite)
+    found = few_shot_differences(evidence, "coop", "M4")["difference"].item()
+    ours, main = (evidence.runs("few_shot", "all", "coop", name, 1) for name in ("M8", "M4"))
+    expected = difference((ours - main).arrays())
+    assert found == Interval(expected.estimate, *expected.interval, 4)
+    assert found.low < 4.5 == found.mean < found.high
 
 
 def test_the_glossary_says_what_each_ablation_changes(suite):

@@ -6,10 +6,12 @@ Tables and figures of the same numbers are drawn from the same cells, so that th
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
 from .results import (
+    COLLAPSE,
     METHODS,
     average_over_datasets,
     transfer_runs,
@@ -17,8 +19,6 @@ from .results import (
 )
 
 AVERAGE = "average"
-# A seed so many points from the median of all is marked, as a mean would hide what happened to it.
-APART = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ class Cell:
 
     @property
     def apart(self) -> list[int]:
-        """The seeds whose value is more than `APART` points from the median of all.
+        """The seeds whose value is more than `COLLAPSE` points from the median of all.
 
-        None where seeds have no middle: two that differ, say.
+        A mean would hide what happened to them. None where seeds have no middle: two that differ,
+        say.
         """
         middle = statistics.median(value for _, value in self.seeds)
-        found = [seed for seed, value in self.seeds if abs(value - middle) > APART]
+        found = [seed for seed, value in self.seeds if abs(value - middle) > COLLAPSE]
         return found if len(found) < len(self.seeds) else []
 
     @property
@@ -58,6 +59,23 @@ class Cell:
     def __str__(self) -> str:
         spread = "" if self.std is None else f" ± {self.std:.1f}"
         return f"{self.mean:.1f}{spread}"
+
+
+class Interval(NamedTuple):
+    """A mean difference in points, its 95 % interval, and the number of paired runs."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+
+    @property
+    def outcome(self) -> str:
+        """`higher` or `lower` where the interval leaves out 0, else `unclear`."""
+        return "higher" if self.low > 0 else "lower" if self.high < 0 else "unclear"
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
 
 
 def few_shot_cells(frame: pd.DataFrame, dataset: str) -> pd.DataFrame:

@@ -1,91 +1,60 @@
-"""Ablations as differences from the main variant, paired by dataset, shots and seed."""
+"""Ablations as differences from the main variant, measured as the claims' differences are."""
 
-from typing import NamedTuple
-
+import numpy as np
 import pandas as pd
-from scipy import stats
 
-from .cells import Cell
-from .results import with_h
-
-CONFIDENCE = 0.95
+from .cells import Cell, Interval
+from .claims.evidence import Evidence, Runs
+from .statistics import difference
 
 
-class Interval(NamedTuple):
-    """A mean difference in points, its confidence interval (None of one pair), and the pairs.
-
-    No pairs: the interval was made otherwise, as the caption says.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-    pairs: int
-
-    @classmethod
-    def of(cls, differences: pd.Series) -> "Interval":
-        """Return the interval of paired differences by Student's t, at `CONFIDENCE`."""
-        mean = float(differences.mean())
-        if len(differences) < 2:
-            return cls(mean, None, None, len(differences))
-        if differences.nunique() == 1:
-            return cls(mean, mean, mean, len(differences))
-        low, high = stats.ttest_1samp(differences, 0).confidence_interval(CONFIDENCE)
-        return cls(mean, float(low), float(high), len(differences))
-
-    @property
-    def outcome(self) -> str:
-        """`higher` or `lower` where the interval leaves out 0, else `unclear`."""
-        if self.low is not None and self.low > 0:
-            return "higher"
-        if self.high is not None and self.high < 0:
-            return "lower"
-        return "unclear"
-
-    def __str__(self) -> str:
-        inside = "" if self.low is None else f" [{self.low:+.1f}, {self.high:+.1f}]"
-        return f"{self.mean:+.1f}{inside}"
-
-
-def few_shot_differences(frame: pd.DataFrame, method: str, main: str) -> pd.DataFrame:
+def few_shot_differences(evidence: Evidence, method: str, main: str) -> pd.DataFrame:
     """Return accuracy and difference of every variant of a method but `main`, by shots.
 
-    Columns: variant, shots, `accuracy` and `main` as cells (means over the datasets that have
-    both), `difference` as an `Interval`. Empty if there is no other variant.
+    Columns: variant, shots, `accuracy` and `main` as cells (means over the datasets and seeds that
+    have both), `difference` as an `Interval`. Empty if there is no other variant.
     """
-    rows = frame[(frame["protocol"] == "few_shot") & (frame["method"] == method)]
-    runs = rows.pivot_table(index=["dataset", "shots", "seed"], columns="variant", values="value")
     found = []
-    for variant in [name for name in runs if name != main and main in runs]:
-        pairs = runs[[main, variant]].dropna()
-        found += [{"variant": variant, "shots": shots, "accuracy": _cell(part[variant]),
-                   "main": _cell(part[main]),
-                   "difference": Interval.of(part[variant].sub(part[main]))}
-                  for shots, part in pairs.groupby("shots")]
+    for variant, shots in evidence.variants("few_shot", method):
+        ours, theirs = _pairs(*(evidence.runs("few_shot", "all", method, label, shots)
+                                for label in (variant, main)))
+        if variant != main and ours:
+            found.append({"variant": variant, "shots": shots, "accuracy": _cell(ours),
+                          "main": _cell(theirs), "difference": _interval(ours, theirs)})
     return pd.DataFrame(found)
 
 
-def base_to_new_differences(frame: pd.DataFrame, method: str, main: str) -> pd.DataFrame:
+def base_to_new_differences(evidence: Evidence, method: str, main: str) -> pd.DataFrame:
     """Return base, new, H and differences of every variant of a method but `main`.
 
-    Columns: variant, `base`, `new` and `H` as cells (means over the datasets that have both),
-    `difference in new`, `difference in H` as intervals. H is that of each dataset and seed.
+    Columns: variant, `base`, `new` and `H` as cells (means over the datasets and seeds that have
+    both), `difference in new`, `difference in H` as intervals. H is that of each run.
     """
-    rows = with_h(frame[frame["method"] == method])
-    runs = rows.pivot_table(index=["dataset", "seed", "variant"], columns="subset", values="value")
-    variants = runs.index.get_level_values("variant").unique()
     found = []
-    for variant in [name for name in variants if name != main and main in variants]:
-        ours, theirs = runs.xs(variant, level="variant").align(
-            runs.xs(main, level="variant"), join="inner", axis=0)
-        found.append({"variant": variant}
-                     | {subset: _cell(ours[subset]) for subset in ("base", "new", "H")}
-                     | {f"difference in {subset}": Interval.of(ours[subset].sub(theirs[subset]))
-                        for subset in ("new", "H")})
+    for variant, _ in evidence.variants("base_to_new", method):
+        sides = {subset: _pairs(*(evidence.base_to_new(subset, method, label)
+                                  for label in (variant, main)))
+                 for subset in ("base", "new", "H")}
+        if variant != main and sides["H"][0]:
+            found.append({"variant": variant}
+                         | {subset: _cell(ours) for subset, (ours, _) in sides.items()}
+                         | {f"difference in {subset}": _interval(*sides[subset])
+                            for subset in ("new", "H")})
     return pd.DataFrame(found)
 
 
-def _cell(values):
-    """The cell of a Series by dataset and seed: each seed's mean over datasets."""
-    by_seed = values.groupby("seed").mean()
-    return Cell.of(by_seed.index, by_seed)
+def _pairs(ours, theirs):
+    """Both sides on the datasets and seeds that both have."""
+    return (Runs.combine(lambda one, _: one, ours, theirs),
+            Runs.combine(lambda _, other: other, ours, theirs))
+
+
+def _cell(runs):
+    """The cell of measured values: each seed's mean over datasets."""
+    seeds = sorted(set.intersection(*map(set, runs.values())))
+    return Cell.of(seeds, [np.mean([of[seed][0] for of in runs.values()]) for seed in seeds])
+
+
+def _interval(ours, theirs):
+    found = difference((ours - theirs).arrays())
+    return Interval(found.estimate, *found.interval, found.runs)

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .changes import Changes
 from .class_texts import descriptions
 from .clip.text_features import encode_descriptions
 from .files import json_sha256, load_tensors
-from .methods import linear_probe, table
+from .methods import linear_probe, table, tip_adapter
 from .methods.reference_prompts import reference_features, references
 from .metrics import RANKS, match_ranks
 from .params import Setting
@@ -21,7 +22,8 @@ from .scores import Scores
 from .task import Task, per_task
 from .training import learned_by, provenance
 
-PROBE = "val C"  # the linear probe's only variant
+# the only variants of the linear probe and of Tip-Adapter
+PROBE, CACHE = "val C", "val alpha, beta"
 
 
 def subsets(protocol: str) -> tuple[str, ...]:
@@ -38,6 +40,21 @@ class Evaluation(Scores):
             for seed in self.params.seeds:
                 predicted = linear_probe.predict(self.pack.test.features, *self.probe(shots, seed))
                 self.add("few_shot", "linear_probe", PROBE, shots, seed, "all", predicted)
+
+    def tip_adapter(self) -> None:
+        """Evaluate Tip-Adapter with the few-shot images of every shot count and seed."""
+        pack, texts = self.pack, self.template_features
+        train, val = (F.normalize(part.features, dim=-1) for part in (pack.train, pack.val))
+        by_texts = [self.logit_scale * images @ texts.T for images in (val, self.features)]
+        for shots in self.params.shots:
+            for seed in self.params.seeds:
+                chosen, seen = pack.draw(shots, seed)
+                cache = train[chosen], pack.train.labels[chosen]
+                best = tip_adapter.choose(by_texts[0][seen], val[seen], pack.val.labels[seen],
+                                          *cache)
+                found = tip_adapter.scores(by_texts[1], self.features, *cache, *best)
+                self.add("few_shot", "tip_adapter", CACHE, shots, seed, "all",
+                         found.argmax(dim=-1))
 
     def probe(self, shots: int, seed: int) -> list[Tensor]:
         """Return `(weight [C, d], bias [C])` of a linear probe."""

@@ -17,6 +17,7 @@ PARTS = {
     "a=0.2": "the share of the hand-crafted prompt in the prediction",
     "attention, mean, random, mlp": "what AAPE summarises the reference prompts with",
     "val C": "the regularisation of the linear probe, chosen on validation images",
+    "val alpha, beta": "Tip-Adapter's two constants, chosen on validation images",
     "own template": "the dataset's hand-crafted prompt",
     "7 templates and own": "mean of the features of that many hand-crafted prompts",
     "image feature": "retrieval with CLIP's image feature, unchanged",

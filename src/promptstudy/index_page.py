@@ -11,11 +11,11 @@ from .cells import (
     retrieval_cells,
     transfer_cells,
 )
-from .claims.table import METHOD, VERDICTS
+from .claims.evidence import Evidence
+from .claims.table import METHOD, RULE, VERDICTS, claims
 from .differences import base_to_new_differences, few_shot_differences
 from .findings import findings
 from .glossary import PARTS, explained
-from .params import Params
 from .params.methods import BLOCKS
 from .plots import accuracy
 from .plots.style import Shown
@@ -36,14 +36,14 @@ CITATION = """@software{{promptstudy,
 }}"""
 
 
-def index_page(results: pd.DataFrame, params: Params, verdicts: pd.DataFrame, rule: str,
-               papers: dict[str, str], pages: list[dict], provenance: str, digest: str) -> str:
+def index_page(evidence: Evidence, papers: dict[str, str], pages: list[dict], provenance: str,
+               digest: str) -> str:
     """Return the page as HTML.
 
-    verdicts: the claims' table, decided by what `rule` says; papers: headline and overview of the
-    comparison; pages: links to the notebooks' pages; provenance: a sentence; digest: the SHA-256
-    of results.csv.
+    papers: headline and overview of the comparison; pages: links to the notebooks' pages;
+    provenance: a sentence; digest: the SHA-256 of results.csv.
     """
+    results, params, verdicts = evidence.frame, evidence.params, claims(evidence)
     main = main_rows(results, params)
     backbone = ", ".join(results["backbone"].unique())
     learning = [METHODS[name] for name in BLOCKS if name in set(main["method"])]
@@ -64,8 +64,8 @@ def index_page(results: pd.DataFrame, params: Params, verdicts: pd.DataFrame, ru
         **{protocol: _transfer(main, protocol) for protocol in TRANSFER},
         inferred=[f"{METHODS[name]} is re-implemented from its abstract; its equations and "
                   "constants are inferred." for name in INFERRED if name in params.methods],
-        ablations=list(_ablations(results, params)), trade_off=_trade_off(results, main, params),
-        typicality=_typicality(main), retrieval=_retrieval(main), rule=rule,
+        ablations=list(_ablations(evidence)), trade_off=_trade_off(results, main, params),
+        typicality=_typicality(main), retrieval=_retrieval(main), rule=RULE,
         claims=claims_table(verdicts).html, method=METHOD,
         papers=papers, words=PARTS, pages=pages, provenance=provenance, rows=len(results),
         results_sha256=digest, citation=CITATION.format(
@@ -131,16 +131,16 @@ def _transfer(main, protocol):
                            units=dict.fromkeys(cells.columns, "%")).html}
 
 
-def _ablations(results, params):
+def _ablations(evidence):
     """Each method's variants, a table for each protocol that has some."""
-    for method, block in params.methods.items():
+    for method, block in evidence.params.methods.items():
         meaning = explained(block)
         for protocol, title, of in (("few_shot", "few-shot", few_shot_differences),
                                     ("base_to_new", "base to new", base_to_new_differences)):
             main = getattr(block, protocol, None)
             if main is None:
                 continue
-            found = of(results, method, main.label)
+            found = of(evidence, method, main.label)
             found = found[found["variant"].isin(meaning)] if len(found) else found
             if found.empty:
                 continue

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from .cells import base_to_new_cells, datasets_of, few_shot_cells
-from .claims import table as claims_table
+from .claims.evidence import Evidence
 from .files import file_sha256, write_text
 from .index_page import index_page
 from .params.methods import BLOCKS
@@ -41,7 +41,7 @@ def write_report(params):
     comparison = compare(results, params)
     write_text(reports / "papers.html", papers_page(comparison, params))
     write_text(reports / "index.html", index_page(
-        results, params, verdicts=claims_table.claims(results, params), rule=claims_table.RULE,
+        Evidence.load(results, params),
         papers={"headline": headline(comparison), "overview": overview(comparison)},
         pages=_pages(params), provenance=_provenance(params),
         digest=file_sha256(reports / "results.csv")[:12]))

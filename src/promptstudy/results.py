@@ -22,7 +22,7 @@ DESCRIPTIONS_ALONE = "descriptions alone"
 COLLAPSE = 10.0
 # How methods are called, in the order in which tables and figures show them.
 BASELINES = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
-             "linear_probe": "Linear probe"}
+             "linear_probe": "Linear probe", "tip_adapter": "Tip-Adapter"}
 METHODS = {**BASELINES, **{name: block.title for name, block in BLOCKS.items()}}
 
 

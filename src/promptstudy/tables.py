@@ -9,11 +9,10 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D
 
-from .cells import APART, Cell
-from .differences import CONFIDENCE, Interval
+from .cells import Cell, Interval
 from .palette import COLOURS, MARKERS
 from .rendering import render, slug
-from .results import METHODS
+from .results import COLLAPSE, METHODS
 
 CURVES = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C",
           Path.CLOSEPOLY: "L"}  # in SVG
@@ -105,14 +104,14 @@ class Table:
             yield ("Bold: highest of its column; dotted line: below it by no more than the larger "
                    "of the two deviations.")
         if any(cell.apart for cell in cells):
-            yield (f"⚠: a seed lies more than {APART:g} points from the median of its seeds; the "
-                   "mean without it stands beside.")
+            yield (f"⚠: a seed lies more than {COLLAPSE:g} points from the median of its seeds; "
+                   "the mean without it stands beside.")
         pairs = {value.pairs for column in self.frame for value in self.frame[column]
                  if isinstance(value, Interval) and value.pairs}
         if pairs:
-            yield (f"Differences are means over pairs of equal dataset, shots and seed "
-                   f"({' or '.join(map(str, sorted(pairs)))} pairs), in brackets their "
-                   f"{CONFIDENCE:.0%} confidence interval (Student's t).")
+            yield (f"Differences are means over {' or '.join(map(str, sorted(pairs)))} pairs of "
+                   "runs with equal dataset, shots, seed and test images; in brackets the 95 % "
+                   "interval over test images and seeds, as for the claims.")
 
 
 def claims_table(verdicts: pd.DataFrame) -> Table:

@@ -30,13 +30,15 @@ class Task:
         self.cached: dict[tuple, Any] = {}  # results of `per_task` functions
 
     @classmethod
-    def load(cls, params: Params, name: str) -> Self:
+    def load(cls, params: Params, name: str, device: str = "cpu") -> Self:
         """Return the Task of a dataset of the suite, from the features that its stage has made.
 
+        The backbone is on `device`, and what is learned for it is trained there.
         Raises `MissingFile` or `DamagedFile` for features that are absent, changed or made by
         another backbone.
         """
-        backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root)
+        backbone = load_backbone(params.backbone.name, params.backbone.pretrained, params.root,
+                                 device)
         encoder = TextEncoder(backbone.model, backbone.tokenizer)
         pack = FeaturePack.load(params.artefact("features", name),
                                 {"image_fingerprint": backbone.image_fingerprint})

@@ -142,7 +142,7 @@ def train_plan(task: Task, method: str) -> dict[str, Tensor]:
             model = build(task, setting, names, draws)
             losses = train(model, task.pack.train, draws, schedules[number], setting.shots,
                            params.seeds, progress, stop)
-            learned = {n: p.detach() for n, p in model.named_parameters()
+            learned = {n: p.detach().cpu() for n, p in model.named_parameters()
                        if p.requires_grad and not n.startswith(getattr(model, "discarded", ()))}
             return {**learned, "losses": losses}
 

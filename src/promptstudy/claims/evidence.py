@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..outcomes import Outcomes
+from ..outcomes import Outcomes, read_outcomes
 from ..params import Params
 from ..results import collapsed_runs, harmonic_mean, main_rows
 from ..statistics import resample_images
@@ -71,7 +71,7 @@ class Evidence:
     """The results with what each run gets right; main variants are `results.main_rows`."""
 
     def __init__(self, frame: pd.DataFrame, outcomes: Outcomes, params: Params) -> None:
-        self._frame, self._params, self._outcomes = frame, params, outcomes
+        self.frame, self.params, self._outcomes = frame, params, outcomes
         self._main = set(main_rows(frame, params).index)
         self._groups = {}  # the rows by what `runs` is asked for
         for row in frame.itertuples():
@@ -79,9 +79,15 @@ class Evidence:
             self._groups.setdefault(kind, []).append(row)
         self._resampled = {}
 
+    @classmethod
+    def load(cls, frame: pd.DataFrame, params: Params) -> "Evidence":
+        """Return the Evidence of a suite's results, with the outcomes that evaluation stored."""
+        return cls(frame, read_outcomes(params.root / "reports" / "outcomes.safetensors", frame),
+                   params)
+
     def without_collapsed(self) -> "Evidence":
         """Return the Evidence without the runs that collapsed (see `results.collapsed_runs`)."""
-        left = Evidence(self._frame[~collapsed_runs(self._frame)], self._outcomes, self._params)
+        left = Evidence(self.frame[~collapsed_runs(self.frame)], self._outcomes, self.params)
         left._resampled = self._resampled
         return left
 
@@ -103,6 +109,11 @@ class Evidence:
                 number = self._outcomes.places[place].get_loc(row.Index)
                 runs[row.seed] = self._of(place)[number]
         return found
+
+    def variants(self, protocol: str, method: str) -> list[tuple[str, int]]:
+        """Return every variant of a method with every number of shots that it was trained with."""
+        rows = self.frame[(self.frame["protocol"] == protocol) & (self.frame["method"] == method)]
+        return sorted(set(zip(rows["variant"], rows["shots"], strict=True)))
 
     def by_shots(self, method: str, shots: Iterable[int]) -> dict[int, Runs]:
         """Return the few-shot Runs of a method's main variant, `{shots: Runs}`."""

@@ -2,8 +2,6 @@
 
 import pandas as pd
 
-from ..outcomes import Outcomes, read_outcomes
-from ..params import Params
 from ..results import collapsed_runs
 from . import aape, coop, dualpt, dualview, transfer
 from .comparisons import METHOD, RULE, VERDICTS, decide
@@ -11,12 +9,12 @@ from .evidence import Evidence
 
 __all__ = ["METHOD", "RULE", "VERDICTS", "claims"]  # what pages show beside each other
 
-def claims(frame: pd.DataFrame, params: Params, outcomes: Outcomes | None = None) -> pd.DataFrame:
+
+def claims(evidence: Evidence) -> pd.DataFrame:
     """Return a table of the claims that the suite can test, a row each.
 
-    frame: the results table (`read_results`). outcomes: its `Outcomes`; by default those that the
-    evaluation has stored. `comparisons.RULE` is the rule of the verdicts. Differences are in
-    points of top-1 accuracy (or recall, or percent) and of the claim's least favourable comparison.
+    `comparisons.RULE` is the rule of the verdicts. Differences are in points of top-1 accuracy (or
+    recall, or percent) and of the claim's least favourable comparison.
 
     claim, measured   the claim and the numbers it is about: means over seeds, then over datasets,
                       in percent, ± sample deviation over seeds of the mean over datasets
@@ -37,12 +35,9 @@ def claims(frame: pd.DataFrame, params: Params, outcomes: Outcomes | None = None
                       the same without these pairs (NaN and "" if there are none)
     comparisons       the differences and intervals of all comparisons, as text ("" if there is one)
     """
-    if outcomes is None:
-        outcomes = read_outcomes(params.root / "reports" / "outcomes.safetensors", frame)
-    evidence = Evidence(frame, outcomes, params)
-    decisions = without = decide(_all(evidence, params))
-    if collapsed_runs(frame).any():
-        without = decide(_all(evidence.without_collapsed(), params))
+    decisions = without = decide(_all(evidence))
+    if collapsed_runs(evidence.frame).any():
+        without = decide(_all(evidence.without_collapsed()))
     without = {decision.claim.claim: decision for decision in without}
     rows = [_row(decision, without) for decision in decisions]
     return pd.DataFrame(rows, columns=COLUMNS)
@@ -53,12 +48,12 @@ COLUMNS = ["claim", "measured", "verdict", "paper", "comparison", "difference", 
            "difference_without", "verdict_without", "comparisons"]
 
 
-def _all(evidence, params):
+def _all(evidence):
     """All Claims: of the modules for any suite, and of those of the methods that the suite runs."""
     modules = [coop, transfer]
     modules += [module for name, module in (("dualpt", dualpt), ("dualview", dualview),
-                                            ("aape", aape)) if name in params.methods]
-    return [claim for module in modules for claim in module.claims(evidence, params)]
+                                            ("aape", aape)) if name in evidence.params.methods]
+    return [claim for module in modules for claim in module.claims(evidence, evidence.params)]
 
 
 def _numbers(test):

@@ -1,5 +1,6 @@
 """Train a method on a dataset: every setting of the suite, all seeds side by side.
 
+It trains on the GPU if there is one.
 What was already trained with the same code, data and params is not trained again.
 """
 
@@ -16,9 +17,12 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     """Write the method's artefact."""
+    import torch
+
     from ..methods import table
     from ..task import Task
     from ..training import train_plan
     params = load_params(args.params)
     table.load(args.method)
-    train_plan(Task.load(params, params.dataset(args.dataset)), args.method)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    train_plan(Task.load(params, params.dataset(args.dataset), device), args.method)

@@ -85,18 +85,18 @@ def transfer(frame, protocol):
     return figure
 
 
-def ablations(frame, method, protocol, main, variants):
-    """What each variant of a method gains or loses against `main`, with confidence intervals.
+def ablations(evidence, method, protocol, main, variants):
+    """What each variant of a method gains or loses against `main`, with 95 % intervals.
 
     Panels are shot counts for `few_shot`, new classes and H for `base_to_new`. variants: in the
     order in which they are shown.
     """
     if protocol == "few_shot":
-        table = few_shot_differences(frame, method, main)
+        table = few_shot_differences(evidence, method, main)
         panels = {shots_label(shots): part.set_index("variant")["difference"]
                   for shots, part in table.groupby("shots")}
     else:
-        table = base_to_new_differences(frame, method, main).set_index("variant")
+        table = base_to_new_differences(evidence, method, main).set_index("variant")
         panels = {name: table[f"difference in {name}"] for name in ("new", "H")}
     shown = [name for name in variants if name in set(table.reset_index()["variant"])]
     size = (_width(3.4, panels, 7.2), 1.2 + 0.26 * len(shown))
@@ -105,8 +105,8 @@ def ablations(frame, method, protocol, main, variants):
         found = column.reindex(shown).dropna()
         places = [shown.index(variant) for variant in found.index]
         middle = [each.mean for each in found]
-        reach = [[each.mean - (each.mean if each.low is None else each.low) for each in found],
-                 [(each.mean if each.high is None else each.high) - each.mean for each in found]]
+        reach = [[each.mean - each.low for each in found],
+                 [each.high - each.mean for each in found]]
         drawn = axis.errorbar(middle, places, xerr=reach, linestyle="none", capsize=2.5,
                               markersize=5, **method_style(method))
         tips(drawn.lines[0], [f"{variant}: {each} points" for variant, each in found.items()])

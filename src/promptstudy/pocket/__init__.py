@@ -2,8 +2,9 @@
 
 The image tower is EfficientNet-Lite2 (ImageNet weights) and a linear projection onto the principal
 directions of its own classifier (`model`). A *teacher* maps the nouns of WordNet (`vocabulary`)
-into the space of that classifier by kernel ridge regression on the 1000 ImageNet classes
-(`teacher`), and CLIP's causal text transformer is distilled from it (`text_tower`).
+into the space of that classifier by kernel ridge regression on the 1000 ImageNet classes and on
+named pictures (`pictures`, `teacher`), and CLIP's causal text transformer is distilled from it
+(`text_tower`).
 `notebooks/00_pocket_clip.ipynb` explains it.
 """
 
@@ -19,15 +20,16 @@ from .model import (
     tower_digests,
     versions,
 )
+from .pictures import clip_art, held_out_pictures, picture_features, picture_rows, stamps
 from .teacher import (
     Graph,
+    Pairs,
     Teacher,
     Views,
-    cached,
     held_out_retrieval,
     sentence_encoder,
     teacher_targets,
-    text_origin,
+    text_provenance,
 )
 from .text_tower import (
     TextSampler,
@@ -45,6 +47,7 @@ from .vocabulary import (
     gloss_text,
     imagenet_classes,
     imagenet_synsets,
+    phrases,
     read_wordnet,
     visual_vocabulary,
 )

