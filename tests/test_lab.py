@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -62,6 +63,13 @@ def jupyter(tmp_path_factory):
         with urllib.request.urlopen(asked, timeout=30) as reply:
             return json.load(reply)
 
+    while True:  # the file is written before the server listens
+        try:
+            request("api/contents")
+            break
+        except urllib.error.URLError:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
     yield request, root
     process.terminate()
     process.wait(timeout=30)

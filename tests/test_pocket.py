@@ -453,15 +453,15 @@ def test_the_notebook_runs_small(tmp_path):
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    draw(tmp_path / "clipart", "tools/accordion_x_01.png", "animals/tench.png")
+    (tmp_path / "dict").symlink_to(MINI)
+    draw(tmp_path / "png", "tools/accordion_x_01.png", "animals/tench.png")
     draw(tmp_path / "stamps", "hobbies/a.png", "animals/b.png", "animals/c.png")
     for path, text in (("hobbies/a", "A grand piano."), ("animals/b", "A tench"),
                        ("animals/c", "A mouse.")):
         (tmp_path / "stamps" / f"{path}.txt").write_text(text)
-    small = {"ingredients": str(tmp_path), "wordnet": str(MINI), "encoder": None,
-             "clipart": "clipart", "out": str(tmp_path / "built"), "work": str(tmp_path / "work"),
-             "max_nouns": 60, "max_adjectives": 2, "init_tokens": 50, "width": 32, "layers": 1,
-             "heads": 4, "steps": 3, "batch": 16, "pack": None}
+    small = {"ingredients": str(tmp_path), "encoder": None, "out": str(tmp_path / "built"),
+             "work": str(tmp_path / "work"), "max_nouns": 60, "max_adjectives": 2,
+             "init_tokens": 50, "width": 32, "layers": 1, "steps": 3, "batch": 16, "pack": None}
     notebook = parameterize_notebook(load_notebook_node(str(NOTEBOOK)), small)
     nbformat.write(notebook, tmp_path / "small.ipynb")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}

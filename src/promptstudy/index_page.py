@@ -96,8 +96,8 @@ def _leaderboard(main, params):
                 columns[title] = cells["mean"]
     frame = pd.DataFrame(columns).reindex([name for name in METHODS if name in set(main["method"])])
     return Table(frame.rename_axis("method").reset_index(),
-                 "All methods, mean over datasets, in percent: few-shot accuracy, accuracy on new "
-                 "classes, harmonic mean H of base and new.", "leaderboard", best=frame.columns)
+                 "Accuracy in percent, mean over datasets; H: harmonic mean of base and new.",
+                 "leaderboard", best=frame.columns)
 
 
 def _panels(main, protocol, cells_of, figure_of, names, what):
