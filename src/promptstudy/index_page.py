@@ -77,8 +77,8 @@ def _chart(main):
     return Shown(accuracy.few_shot(main, [dataset]),
                  f"Accuracy against labelled images per class, {dataset_title(dataset)}; the same "
                  "numbers are in the table of few-shot recognition.",
-                 "Top-1 accuracy on test images against labelled images per class, "
-                 f"{dataset_title(dataset)}. Point at a marker for its seeds.", "first").html
+                 f"Top-1 accuracy, {dataset_title(dataset)}. Point at a marker for its seeds.",
+                 "first").html
 
 
 def _leaderboard(main, params):
