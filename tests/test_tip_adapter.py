@@ -32,9 +32,9 @@ def test_without_its_cache_it_is_zero_shot_clip():
 
 
 def test_with_beta_0_every_key_counts_1_and_with_a_large_beta_the_nearest_decides():
-    assert closeness(IMAGES, KEYS, LABELS, 4, 0.0).tolist() == [[2, 1, 3, 0]] * 7
+    assert closeness(IMAGES @ KEYS.T, LABELS, 4, 0.0).tolist() == [[2, 1, 3, 0]] * 7
     nearest = LABELS[(IMAGES @ KEYS.T).argmax(dim=1)]
-    assert torch.equal(closeness(IMAGES, KEYS, LABELS, 4, 60.0).argmax(dim=1), nearest)
+    assert torch.equal(closeness(IMAGES @ KEYS.T, LABELS, 4, 60.0).argmax(dim=1), nearest)
 
 
 def test_the_order_of_the_keys_does_not_matter():

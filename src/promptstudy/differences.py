@@ -1,6 +1,5 @@
 """Ablations as differences from the main variant, measured as the claims' differences are."""
 
-import numpy as np
 import pandas as pd
 
 from .cells import Cell, Interval
@@ -16,9 +15,11 @@ def few_shot_differences(evidence: Evidence, method: str, main: str) -> pd.DataF
     """
     found = []
     for variant, shots in evidence.variants("few_shot", method):
+        if variant == main:
+            continue
         ours, theirs = _pairs(*(evidence.runs("few_shot", "all", method, label, shots)
                                 for label in (variant, main)))
-        if variant != main and ours:
+        if ours:
             found.append({"variant": variant, "shots": shots, "accuracy": _cell(ours),
                           "main": _cell(theirs), "difference": _interval(ours, theirs)})
     return pd.DataFrame(found)
@@ -32,10 +33,12 @@ def base_to_new_differences(evidence: Evidence, method: str, main: str) -> pd.Da
     """
     found = []
     for variant, _ in evidence.variants("base_to_new", method):
+        if variant == main:
+            continue
         sides = {subset: _pairs(*(evidence.base_to_new(subset, method, label)
                                   for label in (variant, main)))
                  for subset in ("base", "new", "H")}
-        if variant != main and sides["H"][0]:
+        if sides["H"][0]:
             found.append({"variant": variant}
                          | {subset: _cell(ours) for subset, (ours, _) in sides.items()}
                          | {f"difference in {subset}": _interval(*sides[subset])
@@ -50,9 +53,7 @@ def _pairs(ours, theirs):
 
 
 def _cell(runs):
-    """The cell of measured values: each seed's mean over datasets."""
-    seeds = sorted(set.intersection(*map(set, runs.values())))
-    return Cell.of(seeds, [np.mean([of[seed][0] for of in runs.values()]) for seed in seeds])
+    return Cell.of(runs.by_seed, runs.by_seed.values())
 
 
 def _interval(ours, theirs):

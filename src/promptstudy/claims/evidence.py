@@ -58,12 +58,17 @@ class Runs(dict[str, dict[int, NDArray[np.float64]]]):
         """The measured value, averaged over seeds, then over datasets."""
         return np.mean([values[:, 0].mean() for values in self.arrays().values()])
 
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """The measured values, averaged over datasets, of the seeds that all datasets have."""
+        seeds = sorted(set.intersection(*map(set, self.values())))
+        return {seed: np.mean([runs[seed][0] for runs in self.values()]) for seed in seeds}
+
     def __str__(self) -> str:
         """The measured value, ± the sample deviation over seeds of the mean over datasets."""
-        seeds = sorted(set.intersection(*map(set, self.values())))
-        if len(seeds) < 2:
+        of_seeds = list(self.by_seed.values())
+        if len(of_seeds) < 2:
             return f"{self.measured:.1f}"
-        of_seeds = [np.mean([runs[seed][0] for runs in self.values()]) for seed in seeds]
         return f"{self.measured:.1f} ± {np.std(of_seeds, ddof=1):.1f}"
 
 

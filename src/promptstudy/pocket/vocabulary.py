@@ -32,6 +32,11 @@ class Synset:
     instance: bool
     gloss: str
 
+    @property
+    def visible(self):
+        """Is it a kind of thing that one can see? Single persons and places are not kinds."""
+        return self.lexfile in LEXFILES and not self.instance
+
 
 @dataclass(frozen=True)
 class WordNet:
@@ -117,7 +122,7 @@ def phrases(wordnet, offset):
 def visual_senses(wordnet, word):
     """Return `[(offset, tag count)]` of the senses of `word` that one can see."""
     return [(offset, count) for offset, count in wordnet.senses.get(word.lower(), ())
-            if wordnet.synsets[offset].lexfile in LEXFILES and not wordnet.synsets[offset].instance]
+            if wordnet.synsets[offset].visible]
 
 
 def imagenet_classes():
@@ -181,7 +186,7 @@ def visual_vocabulary(wordnet, class_names, max_nouns=None, max_adjectives=None)
     """
     nouns = defaultdict(list)
     for synset in wordnet.synsets.values():
-        if synset.lexfile in LEXFILES and not synset.instance:
+        if synset.visible:
             for lemma in synset.lemmas:
                 nouns[lemma].append(synset.offset)
     weighed = []
