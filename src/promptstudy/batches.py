@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from .clip.backbone import Backbone
+from .clip.backbone import Backbone, best_device
 from .clip.image_features import centre_crop, encode_images, pool_grid, training_crop
 from .datasets import shifts
 from .datasets.images import image_seed, load_image
@@ -50,7 +50,7 @@ class Crops(Dataset[Tensor]):
 def on_gpu(tower: torch.nn.Module) -> Iterator[torch.device]:
     """Move the tower to the GPU, if there is one, for a while; yield the device it is on."""
     before = next(tower.parameters()).device
-    device = torch.device("cuda") if torch.cuda.is_available() else before
+    device = best_device()
     tower.to(device)
     try:
         yield device

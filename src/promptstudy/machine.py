@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from .clip.backbone import best_device
 from .clip.image_features import encode_images
 from .clip.openclip import open_clip
 from .clip.text import TextEncoder
@@ -59,7 +60,7 @@ def _step(params, encoder, n_classes):
 @torch.no_grad()
 def _images(params, model):
     """Return images a second through the image tower, on a GPU if there is one; decoding apart."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     count = params.features.batch_size if device.type == "cuda" else 4
     images = torch.randn(*image_shape(model, count), device=device)
     tower = model.to(device)

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 from .clip.backbone import Backbone, load_backbone
@@ -30,7 +31,7 @@ class Task:
         self.cached: dict[tuple, Any] = {}  # results of `per_task` functions
 
     @classmethod
-    def load(cls, params: Params, name: str, device: str = "cpu") -> Self:
+    def load(cls, params: Params, name: str, device: str | torch.device = "cpu") -> Self:
         """Return the Task of a dataset of the suite, from the features that its stage has made.
 
         The backbone is on `device`, and what is learned for it is trained there.

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..errors import BackboneError, DamagedFile, MissingFile
 from ..files import file_sha256, tensors_sha256, write_text
 from .catalogue import LOCAL, check_name, how_to_get, other_activation, wrong_activation
@@ -50,8 +52,13 @@ class Backbone:
         write_text(path, json.dumps(record, indent=1) + "\n")
 
 
+def best_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def load_backbone(name: str, pretrained: str | None = None, root: str | Path = ".",
-                  device: str = "cpu") -> Backbone:
+                  device: str | torch.device = "cpu") -> Backbone:
     """Return the `Backbone` called `name`, frozen and in evaluation mode, on `device`.
 
     `name` is an open_clip architecture (then `pretrained` is a tag, a file or None for random

@@ -17,12 +17,10 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     """Write the method's artefact."""
-    import torch
-
+    from ..clip.backbone import best_device
     from ..methods import table
     from ..task import Task
     from ..training import train_plan
     params = load_params(args.params)
     table.load(args.method)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    train_plan(Task.load(params, params.dataset(args.dataset), device), args.method)
+    train_plan(Task.load(params, params.dataset(args.dataset), best_device()), args.method)
