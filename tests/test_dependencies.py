@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 from promptstudy import code, pipeline
 from promptstudy.errors import ParamsError
+from promptstudy.params import load_params
 from promptstudy.params.methods import BLOCKS
 
 PROJECT = Path(__file__).parents[1]
@@ -63,6 +64,18 @@ def test_a_stage_too_many_or_too_few_is_said(suite):
     path.write_text(text.replace("\n  kgcoop:\n", "\n  other:\n"))
     with pytest.raises(ParamsError, match="kgcoop: has a block but no stage"):
         pipeline.check_stages(suite)
+
+
+def test_keys_that_dvc_reads_must_be_given(suite):
+    """Params have defaults, but DVC does not know them."""
+    (suite.root / "dvc.yaml").write_text((PROJECT / "dvc.yaml").read_text())
+    path = suite.root / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    del params["captioned"], params["transfer"]["domain"]
+    path.write_text(yaml.safe_dump(params))
+    with pytest.raises(ParamsError) as error:
+        pipeline.check_stages(load_params(path))
+    assert str(error.value).splitlines()[1:] == ["  captioned: {}", "  transfer: {domain: {}}"]
 
 
 def stages_that_name(file):

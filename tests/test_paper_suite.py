@@ -1,6 +1,7 @@
-"""The whole paper suite, end to end: fifteen datasets in miniature, every method and protocol.
+"""The paper suite and the laptop suite, end to end, on datasets in miniature.
 
-`promptstudy suite paper` makes its folder, and what DVC would run there is run: every command of
+The paper suite has all fifteen datasets, every method and protocol. `promptstudy suite` makes the
+folder, and what DVC would run there is run: every command of
 `dvc.yaml` in the order of its graph. Only the tower (random, of two layers), the images and the
 numbers of epochs, shots, seeds and views are small. Notebooks are executed in this process, since
 a hundred kernels would take a quarter of an hour; `test_pipeline` runs notebooks as users do.
@@ -34,9 +35,9 @@ SHIFTED = {name for name, layout in LAYOUTS.items() if layout.test_only}
 
 
 def small(path):
-    """Leave little to compute in the paper suite's params."""
+    """Leave little to compute in a suite's params."""
     params = yaml.safe_load(path.read_text())
-    params |= {"shots": [1, 2], "base_to_new_shots": 2, "seeds": [1, 2],
+    params |= {"shots": [1, 2], "base_to_new_shots": 2, "seeds": params["seeds"][:2],
                "backbone": {"name": "local-dir:data/clip"}}
     params["transfer"]["shots"] = 2
     params["features"] |= {"views": 2, "local_grid": 2}
@@ -66,45 +67,63 @@ def executed_here(source, target, parameters, **_):
     nbformat.write(notebook, target)
 
 
-@pytest.mark.filterwarnings("ignore")  # of many kinds, about so few images
-def test_paper_suite_runs_end_to_end(project, tmp_path, monkeypatch):  # noqa: F811
-    folder, data_root = tmp_path / "paper", tmp_path / "data_root"
-    for name in LAYOUTS:
-        miniature.build(data_root, name)
-    make_suite(project, "paper", folder, data_root)
-    small(folder / "params.yaml")
-    save_clip(folder / "data" / "clip", VIT)
-    monkeypatch.setattr(papermill, "execute_notebook", executed_here)
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("PROMPTSTUDY_PARAMS", "")  # set by every notebook's command; undone after it
-    plt.switch_backend("agg")
-    multiprocessing.util.get_temp_dir()  # now, as a running notebook has a folder of its own, whose
-    # path is too long for the sockets of the processes that decode images
-    for command in commands(folder):
-        python, *arguments = shlex.split(command)
-        assert python == "python" and arguments[:2] == ["-m", "promptstudy"]
-        monkeypatch.setattr(sys, "argv", ["promptstudy", "--params", str(folder / "params.yaml"),
-                                          *arguments[2:]])
-        main()
+@pytest.fixture
+def run(project, tmp_path, monkeypatch):  # noqa: F811
+    """A function that runs a suite on these datasets; it returns its params and results."""
+    def run(name, datasets):
+        folder, data_root = tmp_path / name, tmp_path / "data_root"
+        for dataset in datasets:
+            miniature.build(data_root, dataset)
+        make_suite(project, name, folder, data_root)
+        small(folder / "params.yaml")
+        save_clip(folder / "data" / "clip", VIT)
+        monkeypatch.setattr(papermill, "execute_notebook", executed_here)
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("PROMPTSTUDY_PARAMS", "")  # set by every notebook's command; undone after
+        plt.switch_backend("agg")
+        multiprocessing.util.get_temp_dir()  # now, as a running notebook has a folder of its own,
+        # whose path is too long for the sockets of the processes that decode images
+        for command in commands(folder):
+            python, *arguments = shlex.split(command)
+            assert python == "python" and arguments[:2] == ["-m", "promptstudy"]
+            monkeypatch.setattr(sys, "argv", ["promptstudy", "--params",
+                                              str(folder / "params.yaml"), *arguments[2:]])
+            main()
+        return load_params(folder / "params.yaml"), read_results(folder / "reports" / "results.csv")
+    return run
 
-    params = load_params(folder / "params.yaml")
-    results = read_results(folder / "reports" / "results.csv")
-    assert set(results["method"]) == set(METHODS)
-    assert set(results["dataset"]) == LAYOUTS.keys() - SHIFTED
+
+def check_coverage(params, results):
+    """Every method is there, on every dataset, in every protocol that the suite trains it for."""
     learned = results[results["method"].isin(params.methods)]
-    for protocol, datasets in (("few_shot", LAYOUTS.keys() - SHIFTED),
-                               ("base_to_new", LAYOUTS.keys() - SHIFTED)):
+    for protocol in ("few_shot", "base_to_new"):
         of = learned[learned["protocol"] == protocol]
         assert set(of["method"]) == {method for method, block in params.methods.items()
                                      if getattr(block, protocol)}
         for method in of["method"].unique():
-            assert set(of[of["method"] == method]["dataset"]) == datasets
-    for protocol, places in (("cross_dataset", LAYOUTS.keys() - SHIFTED),
-                             ("domain", {"imagenet", *SHIFTED})):
+            assert set(of[of["method"] == method]["dataset"]) == set(params.datasets)
+    source, domain = params.transfer.source, params.transfer.domain
+    for protocol, places in (("cross_dataset", set(params.datasets)),
+                             ("domain", {source, *domain})):
         of = results[results["protocol"] == protocol]
-        assert set(of["dataset"]) == {"imagenet"}
+        assert set(of["dataset"]) == {source}
         for method in params.methods:
             assert set(of[of["method"] == method]["subset"]) == places
+    for page in ("index", "papers", "07_evaluate", f"06_aape-{source}"):
+        assert (params.root / "reports" / f"{page}.html").stat().st_size > 5000
+
+
+@pytest.mark.filterwarnings("ignore")  # of many kinds, about so few images
+def test_paper_suite_runs_end_to_end(run):
+    params, results = run("paper", LAYOUTS)
+    assert set(results["method"]) == set(METHODS)
+    assert set(results["dataset"]) == LAYOUTS.keys() - SHIFTED
     assert set(TRANSFER) < set(results["protocol"])
-    for page in ("index", "papers", "07_evaluate", "06_aape-imagenet"):
-        assert (folder / "reports" / f"{page}.html").stat().st_size > 5000
+    check_coverage(params, results)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_laptop_suite_runs_end_to_end(run):
+    params, results = run("laptop", ["oxford_pets", "caltech101", "dtd"])
+    assert set(params.methods) < set(results["method"])
+    check_coverage(params, results)

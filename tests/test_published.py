@@ -32,7 +32,7 @@ from promptstudy.published.numbers import (
     published_backbone,
     published_dataset,
 )
-from promptstudy.published.page import TABLES, headline, overview, papers_page
+from promptstudy.published.page import TABLES, beside, headline, overview, papers_page
 from promptstudy.results import METHODS, table
 
 NOTES = SHARED.parent / "reference" / "papers.md"
@@ -435,6 +435,21 @@ def test_the_page_shows_every_cell_with_difference_and_verdict(numbers, paper_pa
     totals, = tables(overview(comparison))
     for column, expected in (("cells", len(cells)), ("within", cells["within"].sum())):
         assert totals[column].astype(int).sum() == expected
+
+
+def test_the_report_opens_with_the_papers_numbers(numbers, paper_params):
+    results, means = paper_results(numbers)
+    pets = results[(results["dataset"] == "oxford_pets") & (results["backbone"] == LABELS["RN50"])]
+    sentence, = beside(compare(pets, paper_params))
+    ours = {method: means["RN50", "few_shot", method, variant, shots, "oxford_pets", "all", "top1"]
+            for method, variant, shots in (("zero_shot", "own template", 0), ("coop", "M16", 16))}
+    assert sentence.startswith("OxfordPets, RN50. Zero-shot CLIP: paper 85.8 %, yours "
+                               f"{ours['zero_shot']:.1f} %; ")
+    assert f"CoOp, 16 shots: paper 87.0 %, yours {ours['coop']:.1f} %" in sentence
+    assert "1 shot:" not in sentence
+    everywhere = beside(compare(results, paper_params))
+    assert all(sentence.startswith("Average of ") for sentence in everywhere) and everywhere
+    assert beside(compare(table([row(50)]), paper_params)) == []
 
 
 def test_the_page_shows_every_published_number_once(numbers, paper_params):

@@ -1,4 +1,4 @@
-"""The paper suite: its params are the papers' own, and a folder that runs it leaves ours alone."""
+"""Other suites: their params are the papers' own, and a folder that runs one leaves ours alone."""
 
 import shutil
 import subprocess
@@ -9,6 +9,7 @@ import open_clip
 import pytest
 
 from promptstudy.datasets.layouts import LAYOUTS
+from promptstudy.datasets.sources import PIECES
 from promptstudy.errors import ParamsError
 from promptstudy.llm.queries import read_queries
 from promptstudy.params import Setting, load_params
@@ -74,15 +75,30 @@ def test_queries_fit_the_suite(paper):
     assert set(queries.subjects) <= set(paper.datasets) and len(queries.queries) == 5
 
 
+def test_the_laptop_suite_measures_what_the_papers_have_numbers_of(paper):
+    laptop = load_params(PROJECT / "params-laptop.yaml")
+    assert laptop.backbone.name == "RN50-quickgelu" and laptop.backbone.pretrained == "openai"
+    for name, block in laptop.datasets.items():
+        assert block == paper.datasets[name]
+        assert not any(piece.by_hand for piece in PIECES[name])  # `fetch` brings all of it
+    assert laptop.coop.few_shot == paper.coop.few_shot
+    ours, theirs = laptop.coop.schedule, paper.coop.schedule
+    assert ours.epochs == {shots: theirs.epochs[shots] for shots in laptop.shots}
+    assert ours.model_copy(update={"epochs": {}, "epochs_on": {}}) == theirs.model_copy(
+        update={"epochs": {}, "epochs_on": {}})
+    assert read_queries(laptop).queries
+
+
 # the folder that runs it
 
 
 @pytest.fixture
 def project(own_suite):
-    """A project as git has it: the tiny suite's with its results, and params-paper.yaml."""
-    for name in ("params-paper.yaml", "dvc.yaml"):
+    """A project as git has it: the tiny suite's with its results, and the other suites' params."""
+    for name in ("params-paper.yaml", "params-laptop.yaml", "dvc.yaml"):
         shutil.copy(PROJECT / name, own_suite)
-    shutil.copy(PROJECT / "llm" / "queries-paper.yaml", own_suite / "llm")
+    for queries in (PROJECT / "llm").glob("*.yaml"):
+        shutil.copy(queries, own_suite / "llm")
     shutil.copytree(PROJECT / "notebooks", own_suite / "notebooks")
     (own_suite / ".dvc").mkdir()
     shutil.copy(PROJECT / ".dvc" / "config", own_suite / ".dvc")
@@ -127,7 +143,7 @@ def test_dvc_makes_the_suites_stages_there(project, tmp_path):
 
 
 @pytest.mark.parametrize("name, folder, message", [
-    ("papers", "new", r"params-papers.yaml does not exist; there are the suites: paper"),
+    ("papers", "new", r"params-papers.yaml does not exist; there are the suites: laptop, paper"),
     ("paper", ".", "exists already; give another folder")])
 def test_suite_that_does_not_exist_and_folder_that_does(project, tmp_path, name, folder, message):
     with pytest.raises(ParamsError, match=message):

@@ -1,5 +1,7 @@
 """reports/index.html: findings, figures, tables and claims, in one file without any other."""
 
+from typing import Any
+
 import pandas as pd
 
 from .cells import (
@@ -36,11 +38,11 @@ CITATION = """@software{{promptstudy,
 }}"""
 
 
-def index_page(evidence: Evidence, papers: dict[str, str], pages: list[dict], provenance: str,
+def index_page(evidence: Evidence, papers: dict[str, Any], pages: list[dict], provenance: str,
                digest: str) -> str:
     """Return the page as HTML.
 
-    papers: headline and overview of the comparison; pages: links to the notebooks' pages;
+    papers: headline, overview and first sentences of the comparison; pages: links to the notebooks' pages;
     provenance: a sentence; digest: the SHA-256 of results.csv.
     """
     results, params, verdicts = evidence.frame, evidence.params, claims(evidence)

@@ -1,5 +1,6 @@
 """The stages of dvc.yaml: which methods have one, and what code each stage depends on."""
 
+import json
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,11 +61,21 @@ def _fit(entries, form, methods, all_of_them):
 
 
 def check_stages(params: Params) -> None:
-    """Raise `ParamsError` if dvc.yaml trains other methods than params.yaml has blocks for."""
+    """Raise `ParamsError` if dvc.yaml and params.yaml do not fit.
+
+    Both must have the same methods, and DVC knows no defaults: each key that a stage reads must be
+    in params.yaml.
+    """
     try:
         stages, methods = read_stages(params.root), params.methods
     except FileNotFoundError:  # a suite that DVC does not run
         return
+    read = {key for stage in stages.values() for key in stage.get("params", ())
+            if isinstance(key, str) and "$" not in key and key not in BLOCKS}
+    lacking = [f"  {default}" for key in sorted(read) if (default := _missing(params, key))]
+    if lacking:
+        raise ParamsError("params.yaml lacks keys that dvc.yaml reads; add them:\n"
+                          + "\n".join(lacking))
     faults = [f"  {method}: has a stage but no block" for method in BLOCKS
               if method in stages and method not in methods]
     faults += [f"  {method}: has a block but no stage" for method in methods
@@ -72,6 +83,16 @@ def check_stages(params: Params) -> None:
     if faults:
         raise ParamsError("dvc.yaml and params.yaml have different methods; run `make stages`:\n"
                           + "\n".join(faults))
+
+
+def _missing(block, key):
+    """The line that gives a key below a block its default, where params.yaml leaves it out."""
+    name, _, rest = key.partition(".")
+    if name not in block.model_fields_set:
+        default = block.model_dump(mode="json", include={name})[name]
+        return f"{name}: {json.dumps(default)}"
+    below = _missing(getattr(block, name), rest) if rest else None
+    return below and f"{name}: {{{below}}}"
 
 
 def code_of(stage: dict[str, Any], root: Path) -> list[str]:

@@ -8,7 +8,7 @@ from .files import file_sha256, write_text
 from .index_page import index_page
 from .params.methods import BLOCKS
 from .published.comparison import compare
-from .published.page import headline, overview, papers_page
+from .published.page import beside, headline, overview, papers_page
 from .results import METHODS, main_rows, read_results, shots_label
 
 PAGES = {  # stem: what it is called, what is on it, and is there one for every dataset?
@@ -42,7 +42,8 @@ def write_report(params):
     write_text(reports / "papers.html", papers_page(comparison, params))
     write_text(reports / "index.html", index_page(
         Evidence.load(results, params),
-        papers={"headline": headline(comparison), "overview": overview(comparison)},
+        papers={"headline": headline(comparison), "overview": overview(comparison),
+                "beside": beside(comparison)},
         pages=_pages(params), provenance=_provenance(params),
         digest=file_sha256(reports / "results.csv")[:12]))
     write_text(reports / "results.md", _readme_tables(main_rows(results, params)))

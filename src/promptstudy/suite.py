@@ -26,7 +26,8 @@ def make_suite(root: Path, name: str, folder: Path, data_root: Path | None = Non
     """
     source = root / f"params-{name}.yaml"
     if not source.is_file():
-        known = ", ".join(path.stem.removeprefix("params-") for path in root.glob("params-*.yaml"))
+        known = ", ".join(sorted(path.stem.removeprefix("params-")
+                                 for path in root.glob("params-*.yaml")))
         raise ParamsError(f"{source} does not exist; there are the suites: {known or 'none'}")
     if folder.exists():
         raise ParamsError(f"{folder} exists already; give another folder, or remove it")

@@ -5,7 +5,7 @@ import pandas as pd
 from ..rendering import render, slug
 from ..results import METHODS, shots_label
 from ..tables import Quoted, Table
-from .comparison import TOLERANCES
+from .comparison import CELL, TOLERANCES
 from .numbers import MARKS, load_datasets, load_numbers, load_sources, placed
 
 # Tables of numbers.csv in the page's order: title, what a row is, what a column is.
@@ -68,6 +68,28 @@ def headline(comparison):
                 "the conditions of a published number.")
     return (f"{len(cells)} published numbers have one of ours beside them: {cells['within'].sum()} "
             f"of ours lie within their tolerance and {(~cells['within']).sum()} outside.")
+
+
+def beside(comparison):
+    """Return sentences that set few-shot numbers of papers beside ours, one for each dataset.
+
+    They are zero-shot CLIP's and those with the most shots; of averages over datasets only, if
+    there are any. A number that several papers print is taken from the first.
+    """
+    cells = comparison.cells
+    cells = cells[(cells["protocol"] == "few_shot") & (cells["metric"] == "top1")]
+    cells = cells[cells["shots"].isin([0, cells["shots"].max()])]
+    averages = cells["target"].str.startswith("average_")
+    if averages.any():
+        cells = cells[averages]
+    shown = _shown(cells.drop_duplicates(CELL))
+    return [f"{target}, {backbone}. " + "; ".join(map(_paper_and_ours, part.itertuples())) + "."
+            for (target, backbone), part in shown.groupby(["target", "backbone"], sort=False)]
+
+
+def _paper_and_ours(cell):
+    name = cell.method if cell.method == METHODS["zero_shot"] else f"{cell.method}, {cell.shots}"
+    return f"{name}: paper {cell.value:.1f} %, yours {cell.mean:.1f} %"
 
 
 def overview(comparison):
