@@ -30,7 +30,6 @@ SECTIONS = {"found": "What was found", "few-shot": "Few-shot", "base-to-new": "B
             "ablations": "Ablations", "typicality": "Typical images", "retrieval": "Retrieval",
             "claims": "The papers' claims", "paper-and-ours": "Paper and ours",
             "words": "Names of variants", "pages": "Pages", "cite": "Cite, sources"}
-INFERRED = ("dualpt", "dualview", "aape")  # methods of which only the abstract is known
 CITATION = """@software{{promptstudy,
   title  = {{promptstudy: four ways to learn the prompt of a frozen CLIP, reproduced}},
   author = {{{{promptstudy developers}}}},
@@ -65,7 +64,8 @@ def index_page(evidence: Evidence, papers: dict[str, Any], pages: list[dict], pr
                             {}, "Accuracy on base and new classes"),
         **{protocol: _transfer(main, protocol) for protocol in TRANSFER},
         inferred=[f"{METHODS[name]} is re-implemented from its abstract; its equations and "
-                  "constants are inferred." for name in INFERRED if name in params.methods],
+                  "constants are inferred."
+                  for name, block in params.methods.items() if block.inferred],
         ablations=list(_ablations(evidence)), trade_off=_trade_off(results, main, params),
         typicality=_typicality(main), retrieval=_retrieval(main), rule=RULE,
         claims=claims_table(verdicts).html, method=METHOD,

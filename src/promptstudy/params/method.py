@@ -68,6 +68,7 @@ class MethodParams(Block):
     colour: ClassVar[str]  # in figures, where it means the method and nothing else
     marker: ClassVar[str]  # matplotlib's name of its marker, e.g. "o"
     required: ClassVar[bool] = False  # must every suite run it?
+    inferred: ClassVar[bool] = False  # is only the paper's abstract known?
     naming: ClassVar[str] = "rename one"  # what to do if two ablations share a name
 
     if TYPE_CHECKING:

@@ -4,10 +4,11 @@ The image tower is EfficientNet-Lite2 (ImageNet weights) and a linear projection
 directions of its own classifier (`model`). A *teacher* maps the nouns of WordNet (`vocabulary`)
 into the space of that classifier by kernel ridge regression on the 1000 ImageNet classes and on
 named pictures (`pictures`, `teacher`), and CLIP's causal text transformer is distilled from it
-(`text_tower`).
+(`text_tower`, `distillation`).
 `notebooks/00_pocket_clip.ipynb` explains it.
 """
 
+from .distillation import distillation_loss, train_text_tower
 from .model import (
     centred_rows,
     efficientnet_weights,
@@ -33,14 +34,12 @@ from .teacher import (
 )
 from .text_tower import (
     TextSampler,
-    distillation_loss,
     encode_words,
     initialise_tokens,
     nearest_names,
     token_strings,
     token_vectors,
     tokenize_words,
-    train_text_tower,
 )
 from .vocabulary import (
     Vocabulary,

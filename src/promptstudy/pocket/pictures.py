@@ -1,7 +1,6 @@
 """Named pictures as further pairs for the teacher: what words beyond ImageNet look like."""
 
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from .vocabulary import visual_senses
 KINDS = {"animals": 5, "food": 13, "plants": 20} | dict.fromkeys((
     "buildings", "containers", "electronics", "office", "recreation", "science", "tools",
     "transportation", "clothes", "hobbies", "household", "medical", "sports", "vehicles"), 6)
+LARGEST = 4096  # pixels; larger pictures are made smaller, which spares memory
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,13 @@ def _named(folder, wordnet, names, inside, package):
 
 def on_white(path):
     """Return a picture on a white ground as an RGB image: clip art is cut out."""
-    with warnings.catch_warnings():  # some pictures are larger than Pillow thinks reasonable
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # some have 600 million pixels
+    try:
         with Image.open(path) as picture:
             picture = picture.convert("RGBA")
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    picture.thumbnail((LARGEST, LARGEST))
     ground = Image.new("RGBA", picture.size, "white")
     ground.alpha_composite(picture)
     return ground.convert("RGB")

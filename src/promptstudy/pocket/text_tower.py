@@ -1,17 +1,12 @@
-"""The text tower: CLIP's causal transformer, distilled from the teacher."""
+"""The text tower: CLIP's causal transformer, its token embeddings, and the texts it learns from."""
 
-import math
 import re
-from pathlib import Path
 
 import torch
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from open_clip.tokenizer import SimpleTokenizer
-from torch import nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
-from ..files import tensors_sha256, written_whole
 from .model import CONTEXT, principal_directions
 
 START, END = 49406, 49407  # CLIP's start and end of text
@@ -185,108 +180,20 @@ class TextSampler:
         return prefix, *pad(tokenize_words(texts, 32), []), self.concept_targets[drawn]
 
     def batch(self, size):
-        """Return one batch: bare words in a quarter of batches, templates in two fifths,
-        descriptions (a third as many) in a fifth, random words or vectors before the word in the
-        rest."""
+        """Return one batch. Of twenty batches four are descriptions (a third as many), four bare
+        words, six in templates, one after random words, five after random vectors."""
         kind = self._draw(20)
         if kind < 4 and len(self.phrases):
             return self._descriptions(max(1, size // 3))
         index = self._words(size)
         tokens = self.plurals if self._draw(5) == 0 else self.tokens
         tail = self.tails[self._draw(2) if self._draw(2) else self._draw(len(self.tails))]
-        if kind < 9:
+        if kind < 8:
             prefix = self.bare[self._draw(len(self.bare))]
-        elif kind < 17:
+        elif kind < 14:
             prefix, tail = self.templates[self._draw(len(self.templates))]
-        elif kind < 18:
+        elif kind < 15:
             prefix = torch.randint(START, (1 + self._draw(16),), generator=self.generator).tolist()
         else:
             prefix = 0.02 * torch.randn(1 + self._draw(20), self.width, generator=self.generator)
         return prefix, *pad([tokens[i] for i in index.tolist()], tail), self.targets[index]
-
-
-def distillation_loss(features, targets, scale=25.0):
-    r"""Return $-\cos(z_i,t_i)$ averaged, plus $\mathrm{KL}(p_i\,\|\,q_i)$ with
-    $p_i=\mathrm{softmax}_j(s\,t_i^\top t_j)$ and $q_i=\mathrm{softmax}_j(s\,z_i^\top t_j)$:
-    the contrastive term, whose soft labels allow synonyms to be close."""
-    features = F.normalize(features.float(), dim=1)
-    wanted = (scale * targets @ targets.T).log_softmax(1)
-    given = (scale * features @ targets.T).log_softmax(1)
-    cosine = (features * targets).sum(1).mean()
-    return 1 - cosine + F.kl_div(given, wanted, log_target=True, reduction="batchmean")
-
-
-def _read_checkpoint(path, origin):
-    if path is None or not Path(path).is_file():
-        return None
-    state = torch.load(path, weights_only=True)
-    return state if state.get("origin") == origin else None
-
-
-def train_text_tower(encoder, sampler, steps, batch=512, lr=1e-3, token_lr=2e-4, warmup=0.05,
-                     ema=0.99, checkpoint=None, every=100):
-    """Distil the text tower and return the loss of every step (a list of floats).
-
-    One-cycle learning rate, AdamW, bfloat16 where it is safe; the model ends with the exponential
-    moving average of its weights. With `checkpoint` (a path) the state is stored every `every`
-    steps, and a second call with the same targets and settings resumes there.
-    """
-    parameters = dict(encoder.named_parameters())
-    tokens = parameters["token_embedding.weight"]
-    matrices = [p for p in parameters.values() if p.ndim > 1 and p is not tokens]
-    vectors = [p for p in parameters.values() if p.ndim == 1]
-    groups = [{"params": [tokens], "peak": token_lr, "weight_decay": 0.0},
-              {"params": matrices, "peak": lr, "weight_decay": 0.05},
-              {"params": vectors, "peak": lr, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), fused=True)
-    average = {n: p.detach().clone() for n, p in parameters.items()}
-    losses = []
-    origin = tensors_sha256({"targets": sampler.targets, "start": tokens, "settings": torch.tensor(
-        [steps, batch, lr, token_lr, warmup, ema], dtype=torch.float64)})
-    state = _read_checkpoint(checkpoint, origin)
-    if state:
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(state["model"][name])
-        average, losses = state["average"], state["losses"]
-        optimizer.load_state_dict(state["optimizer"])
-        sampler.generator.set_state(state["generator"])
-
-    def store():
-        state = {"model": {n: p.detach() for n, p in parameters.items()}, "average": average,
-                 "optimizer": optimizer.state_dict(), "losses": losses, "origin": origin,
-                 "generator": sampler.generator.get_state()}
-        with written_whole(checkpoint) as temporary:
-            torch.save(state, temporary)
-
-    bar = tqdm(total=steps, initial=len(losses), desc="distilling", mininterval=10)
-    while len(losses) < steps:
-        progress = len(losses) / steps
-        rate = min(1.0, (progress + 1e-3) / warmup)
-        rate *= 0.5 * (1 + math.cos(math.pi * max(0.0, (progress - warmup) / (1 - warmup))))
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
-        prefix, suffix, end, targets = sampler.batch(batch)
-        with torch.autocast("cpu", torch.bfloat16):
-            features = encode(encoder, prefix_vectors(encoder, prefix), suffix, end)
-        loss = distillation_loss(features, targets)
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        keep = min(ema, len(losses) / (len(losses) + 10))
-        torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()],
-                             1 - keep)
-        bar.update()
-        if len(losses) % every == 0:
-            bar.set_postfix(loss=sum(losses[-100:]) / len(losses[-100:]))
-            if checkpoint is not None:
-                store()
-    bar.close()
-    if checkpoint is not None:
-        store()
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(average[name])
-    return losses

@@ -181,8 +181,8 @@ def visual_vocabulary(wordnet, class_names, max_nouns=None, max_adjectives=None)
     the ImageNet names.
 
     Names of persons and places are left out. Frequent words (tag count, number of senses) weigh
-    more, capitalised words (Latin names of species) less; the `max_nouns` of greatest weight and
-    the first `max_adjectives` are kept.
+    more, capitalised words (Latin names of species) less, adjectives as much as a rare noun; the
+    `max_nouns` of greatest weight and the first `max_adjectives` are kept.
     """
     nouns = defaultdict(list)
     for synset in wordnet.synsets.values():
@@ -200,6 +200,6 @@ def visual_vocabulary(wordnet, class_names, max_nouns=None, max_adjectives=None)
     adjectives = [word for word in wordnet.adjectives if TEXTURE_ADJECTIVE.match(word)]
     adjectives = adjectives[:max_adjectives]
     words = [word for _, word, _ in weighed] + adjectives + list(class_names)
-    weights = [w for w, _, _ in weighed] + [0.5] * len(adjectives) + [4.0] * len(class_names)
+    weights = [w for w, _, _ in weighed] + [1.5] * len(adjectives) + [4.0] * len(class_names)
     senses = [s for _, _, s in weighed] + [[] for _ in range(len(adjectives) + len(class_names))]
     return Vocabulary(words, torch.tensor(weights), senses)

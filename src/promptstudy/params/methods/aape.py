@@ -45,6 +45,7 @@ class AAPEParams(NamedAblations):
     """AAPE: the main variants, their schedule, and the variants of its ablations."""
 
     title, arxiv, colour, marker = "AAPE", "2410.23698", "#66008b", "P"
+    inferred = True
 
     few_shot: AAPEVariant = AAPEVariant()
     base_to_new: AAPEVariant = AAPEVariant()

@@ -29,6 +29,7 @@ class DuAlPTParams(NamedAblations):
     """DuAl-PT: the main variants, their schedule, and the variants of its ablations."""
 
     title, arxiv, colour, marker = "DuAl-PT", "2309.04158", "#4771f8", "s"
+    inferred = True
 
     few_shot: DuAlPTVariant = DuAlPTVariant()
     base_to_new: DuAlPTVariant = DuAlPTVariant()

@@ -45,6 +45,7 @@ class DualViewParams(NamedAblations):
     """The dual-view method: the main variants, their schedule, and those of its ablations."""
 
     title, arxiv, colour, marker = "Dual-view", "2410.03189", "#fa430e", "D"
+    inferred = True
 
     few_shot: DualViewVariant = DualViewVariant()
     base_to_new: DualViewVariant = DualViewVariant()
