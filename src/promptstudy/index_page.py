@@ -41,8 +41,8 @@ def index_page(evidence: Evidence, papers: dict[str, Any], pages: list[dict], pr
                digest: str) -> str:
     """Return the page as HTML.
 
-    papers: headline, overview and first sentences of the comparison; pages: links to the notebooks' pages;
-    provenance: a sentence; digest: the SHA-256 of results.csv.
+    papers: headline, overview and first sentences of the comparison; pages: links to the
+    notebooks' pages; provenance: a sentence; digest: the SHA-256 of results.csv.
     """
     results, params, verdicts = evidence.frame, evidence.params, claims(evidence)
     main = main_rows(results, params)
