@@ -79,7 +79,7 @@ def run(project, tmp_path, monkeypatch):  # noqa: F811
         save_clip(folder / "data" / "clip", VIT)
         monkeypatch.setattr(papermill, "execute_notebook", executed_here)
         monkeypatch.chdir(folder)
-        monkeypatch.setenv("PROMPTSTUDY_PARAMS", "")  # set by every notebook's command; undone after
+        monkeypatch.setenv("PROMPTSTUDY_PARAMS", "")  # undone after what notebooks' commands set
         plt.switch_backend("agg")
         multiprocessing.util.get_temp_dir()  # now, as a running notebook has a folder of its own,
         # whose path is too long for the sockets of the processes that decode images
