@@ -16,6 +16,7 @@ from promptstudy import pocket
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.text import TextEncoder
 from promptstudy.files import load_tensors
+from promptstudy.pocket import distillation
 
 HERE = Path(__file__).parent
 MINI = HERE / "wordnet_mini"
@@ -373,6 +374,19 @@ def test_a_checkpoint_of_other_targets_is_not_used(small_encoder, tmp_path):
     other = small_sampler(words=("sun", "moon", "star"))
     losses = pocket.train_text_tower(small_encoder, other, 4, 8, checkpoint=path, every=2)
     assert torch.load(path, weights_only=True)["losses"] == losses
+
+
+def test_every_parameter_is_learned_once_and_muon_has_the_transformers_matrices(small_encoder):
+    parameters = dict(small_encoder.named_parameters())
+    muon, adamw = distillation._optimizers(parameters, 0.1, 0.2)
+    learned = [[id(p) for group in optimizer.param_groups for p in group["params"]]
+               for optimizer in (muon, adamw)]
+    assert sorted(learned[0] + learned[1]) == sorted(map(id, parameters.values()))
+    inside = {id(p) for name, p in parameters.items() if "blocks" in name and p.ndim == 2}
+    assert set(learned[0]) == inside and len(inside) % 4 == 0  # attention and MLP, two each
+    tokens = id(parameters["token_embedding.weight"])
+    peaks = {id(p): group["peak"] for group in adamw.param_groups for p in group["params"]}
+    assert peaks[tokens] == 0.2 and muon.param_groups[0]["peak"] == 0.1
 
 
 def test_the_loss_is_least_at_the_targets():
