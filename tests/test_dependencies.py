@@ -91,7 +91,7 @@ PAGES = {"features", "describe", "coop_page", "dualpt_page", "dualview_page", "a
 @pytest.mark.parametrize("file, stages", [
     ("src/promptstudy/plots/style.py", PAGES | {"report"}),
     ("src/promptstudy/plots/accuracy.py", {"figures", "report"}),
-    ("src/promptstudy/tables.py", {"evaluate", "figures", "report"}),
+    ("src/promptstudy/tables.py", PAGES | {"report"}),
     ("src/promptstudy/pages/site.js", PAGES | {"report"}),
     ("src/promptstudy/plots/inside.py", {"features", "coop_page", "dualpt_page", "dualview_page"}),
     ("src/promptstudy/plots/cases.py", {"describe", "dualpt_page", "aape_page", "evaluate"}),
@@ -101,7 +101,7 @@ PAGES = {"features", "describe", "coop_page", "dualpt_page", "dualview_page", "a
     ("src/promptstudy/methods/projections.py", {"aape", "aape_page", "captions", "evaluate"}),
     ("src/promptstudy/training.py",
      TRAINED | {"captions", "evaluate"} | PAGES & {f"{name}_page" for name in TRAINED}),
-    ("src/promptstudy/results.py", PAGES - {"describe"} | {"report", "metrics"}),
+    ("src/promptstudy/results.py", PAGES | {"report", "metrics"}),
     ("src/promptstudy/summary.py", {"metrics"}), ("src/promptstudy/prediction.py", set()),
     ("src/promptstudy/claims/coop.py", {"figures", "report"}),
     ("src/promptstudy/notebooks.py", PAGES),

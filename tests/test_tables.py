@@ -12,7 +12,7 @@ from promptstudy.differences import base_to_new_differences, few_shot_difference
 from promptstudy.glossary import explained
 from promptstudy.results import base_to_new_table, main_rows, table
 from promptstudy.statistics import difference
-from promptstudy.tables import Quoted, Table
+from promptstudy.tables import DASH, Quoted, Table, listed
 
 
 def test_a_cell_has_the_sample_deviation_and_marks_seeds_that_lie_apart():
@@ -107,3 +107,22 @@ def test_a_table_marks_the_best_the_ties_and_seeds_that_lie_apart():
         assert said in caption
     assert page.thead.find_all("th")[1].text == "value %"
     assert shown._repr_html_() == shown.html
+
+
+def test_cosines_have_three_decimals_and_other_numbers_one():
+    frame = pd.DataFrame({"what": ["cosine of both", "share"], "value": [0.12345, 0.12345],
+                          "mean cosine": [0.5, 0.5], "count": [1200, 3]})
+    page = BeautifulSoup(Table(frame, "What.", "numbers").html, "html.parser")
+    shown = [[cell.text for cell in line.find_all("td")] for line in page.tbody.find_all("tr")]
+    assert shown == [["cosine of both", "0.123", "0.500", "1,200"], ["share", "0.1", "0.500", "3"]]
+
+
+def test_a_list_of_values_is_a_table_of_two_columns():
+    values = {"zero-shot": Cell.of([0], [40]), "16 shots": Cell.of([1, 2], [50, 52])}
+    shown = listed(values, "Accuracy.", "few shot", "trained with", "accuracy", "%")
+    page = BeautifulSoup(shown.html, "html.parser")
+    assert [head.text for head in page.thead.find_all("th")] == ["trained with", "accuracy %"]
+    assert [line.find("td").text for line in page.tbody.find_all("tr")] == list(values)
+    settings = listed({"lr": 0.02, "init": None, "align": "ot"}, "Set.", "s", "setting", "value")
+    lines = BeautifulSoup(settings.html, "html.parser").tbody.find_all("tr")
+    assert [line.find_all("td")[1].text for line in lines] == ["0.02", DASH, "ot"]

@@ -1,7 +1,7 @@
 """The one way in which tables are shown, in pages and in notebooks."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from markupsafe import Markup
@@ -30,8 +30,8 @@ class Table:
     """A DataFrame as it is shown: in a page through `html`, in a notebook as a cell's value.
 
     `Cell` is shown as mean ± deviation with its seeds, `Interval` as difference with its limits,
-    other numbers with one decimal, a method with its name, colour and marker. What ± and the
-    marks mean is added to the caption.
+    other numbers with one decimal (three where the column or the row is called a cosine), a method
+    with its name, colour and marker. What ± and the marks mean is added to the caption.
     """
 
     def __init__(self, frame: pd.DataFrame, caption: str, name: str, best: Iterable[str] = (),
@@ -51,7 +51,8 @@ class Table:
         """The table as HTML."""
         heads = [{"text": column, "unit": self.units.get(str(column)),
                   "number": self._numeric[column]} for column in self.frame]
-        rows = [[self._shown(column, value) for column, value in zip(self.frame, row, strict=True)]
+        rows = [[self._shown(column, value, row[0])
+                 for column, value in zip(self.frame, row, strict=True)]
                 for row in self.frame.itertuples(index=False)]
         return Markup(render("table.html", name=self.name, caption=self.caption, heads=heads,
                              rows=rows))
@@ -59,7 +60,7 @@ class Table:
     def _repr_html_(self):
         return self.html
 
-    def _shown(self, column, value):
+    def _shown(self, column, value, row):
         """What the template needs of a value: text, small print, number to sort by, classes."""
         if _missing(value):
             return {"text": DASH, "classes": ["n"] if self._numeric[column] else []}
@@ -75,7 +76,8 @@ class Table:
             return {"text": METHODS[value], "mark": mark(value), "classes": []}
         if self._numeric[column]:
             whole = float(value).is_integer() and not isinstance(value, float)
-            return {"text": f"{value:,}" if whole else f"{value:.1f}", "sort": f"{value:.4f}",
+            form = "," if whole else ".3f" if "cosine" in f"{column} {row}" else ".1f"
+            return {"text": f"{value:{form}}", "sort": f"{value:.4f}",
                     "classes": ["n"]}
         return {"text": str(value), "classes": [slug(value)] if column == "verdict" else []}
 
@@ -112,6 +114,16 @@ class Table:
             yield (f"Differences are means over {' or '.join(map(str, sorted(pairs)))} pairs of "
                    "runs with equal dataset, shots, seed and test images; in brackets the 95 % "
                    "interval over test images and seeds, as for the claims.")
+
+
+def listed(values: dict[str, Any], caption: str, name: str, what: str, value: str,
+           unit: str = "") -> Table:
+    """Return a table of two columns: `what` holds the keys of `values`, `value` their values.
+
+    unit: of all values.
+    """
+    frame = pd.DataFrame({what: list(values), value: list(values.values())})
+    return Table(frame, caption, name, units={value: unit} if unit else None)
 
 
 def claims_table(verdicts: pd.DataFrame) -> Table:
