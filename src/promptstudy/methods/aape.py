@@ -1,12 +1,18 @@
 """AAPE as a classifier, and how AAPE is built and restored (see `aape_core`)."""
 
-import torch
+from collections.abc import Sequence
 
-from ..params.methods.aape import OTHERS_AAPE
+import torch
+from torch import Tensor
+
+from ..clip.text_features import DescriptionFeatures
+from ..params import Params, Setting
+from ..params.methods.aape import OTHERS_AAPE, AAPEVariant
 from ..plans import plan
+from ..task import Task
 from .aape_core import AAPE
 from .aape_retrieval import Retriever
-from .losses import cross_entropy
+from .losses import Batch, cross_entropy
 from .reference_prompts import reference_features, references
 
 CHUNK = 256  # images that are predicted at once
@@ -22,21 +28,22 @@ class Classifier(AAPE):
 
     reads_local = False
 
-    def __init__(self, templates, variant, logit_scale, seeds, prompts=None):
+    def __init__(self, templates: Tensor, variant: AAPEVariant, logit_scale: float,
+                 seeds: Sequence[int], prompts: DescriptionFeatures | None = None) -> None:
         super().__init__(templates.shape[-1], variant, logit_scale, seeds, prompts)
         self.templates = templates.expand(len(seeds), -1, -1)
         self.to(templates.device)
 
-    def logits(self, features, generated):
+    def logits(self, features: Tensor, generated: Tensor) -> Tensor:
         """Return z [R, B, C] of normalised image features and their AAPEs, [R, B, d] both."""
         return self.logit_scale * self.projection.scores(features, generated, self.templates)
 
-    def task_loss(self, batch, generated):
+    def task_loss(self, batch: Batch, generated: Tensor) -> Tensor:
         """Return the cross-entropy [R] of the classes."""
         return cross_entropy(self.logits(batch.features, generated), batch.labels)
 
     @torch.no_grad()
-    def predict(self, features, about=None):
+    def predict(self, features: Tensor, about: Tensor | None = None) -> Tensor:
         """Return the predicted classes [R, N] of normalised image features [N, d].
 
         Their AAPEs are those of the images `about` [N, d], by default of the images themselves.
@@ -45,14 +52,14 @@ class Classifier(AAPE):
         pairs = zip(features.split(CHUNK), about.split(CHUNK), strict=True)
         return torch.cat([self.scores(*pair).argmax(dim=-1) for pair in pairs], dim=1)
 
-    def scores(self, features, about=None):
+    def scores(self, features: Tensor, about: Tensor | None = None) -> Tensor:
         """Return z [R, N, C] of images (see `predict`); needs generator and projection alone."""
         runs = len(self.templates), -1, -1
         about = features if about is None else about
         return self.logits(features.expand(*runs), self.generate(about.expand(*runs)))
 
 
-def texts(task):
+def texts(task: Task) -> dict[str, list[str]] | dict[str, dict[str, list[str]]]:
     """Return the reference prompts that the suite's variants learn from."""
     if task.captioned:
         return references(task, "llm")
@@ -60,7 +67,7 @@ def texts(task):
     return {source: references(task, source) for source in sorted(sources)}
 
 
-def build(task, setting, class_names, draws):
+def build(task: Task, setting: Setting, class_names: list[str], draws: Tensor) -> AAPE:
     """Return the untrained AAPE of a setting: `Retriever` for retrieval, else `Classifier`."""
     common = setting.variant, task.logit_scale, task.params.seeds
     if setting.protocol == "retrieval":
@@ -71,7 +78,8 @@ def build(task, setting, class_names, draws):
     return Classifier(task.template_features[:seen], *common, prompts)
 
 
-def restore(task, setting, learned, subset="all", onto=None):
+def restore(task: Task, setting: Setting, learned: dict[str, Tensor], subset: str = "all",
+            onto: Task | None = None) -> AAPE:
     """Return what was learned, without aggregator and texts, for the names of a subset of `onto`.
     """
     onto = onto or task
@@ -82,7 +90,8 @@ def restore(task, setting, learned, subset="all", onto=None):
     return Classifier(templates, *common).restore(learned)
 
 
-def predictions(params, setting, model, inputs):
+def predictions(params: Params, setting: Setting, model: Classifier,
+                inputs: list[Tensor]) -> dict[str, Tensor]:
     """Return the predictions [R, N] of the variant and a control, `{label: [R, N]}`.
 
     The control, of the main variant in base-to-new, gives every image the AAPE of another image.
@@ -94,7 +103,7 @@ def predictions(params, setting, model, inputs):
     return found
 
 
-def other_images(features):
+def other_images(features: Tensor) -> Tensor:
     """Return the features [N, d] in another order: each image has that of one half the list away.
     """
     return features.roll(len(features) // 2, dims=0)

@@ -6,11 +6,17 @@ which name the parts (attention over the prompts, a CLIP reward, a generator tha
 trained for the task, and is all that is kept); layers, equations and constants are inferred.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Self, cast
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..clip.text_features import DescriptionFeatures
+from ..params.methods.aape import AAPEVariant
 from . import aggregators
+from .losses import Batch
 from .projections import PROJECTIONS
 from .reference_prompts import centred
 from .stacked import MLP
@@ -31,7 +37,10 @@ class AAPE(nn.Module):
     one set a label; without them there is no aggregator, and all but `loss` works.
     """
 
-    def __init__(self, dim, variant, logit_scale, seeds, prompts=None):
+    task_loss: Callable[[Batch, Tensor], Tensor]  # [R] of a batch and its AAPEs, by the subclass
+
+    def __init__(self, dim: int, variant: AAPEVariant, logit_scale: float, seeds: Sequence[int],
+                 prompts: DescriptionFeatures | None = None) -> None:
         super().__init__()
         self.variant, self.logit_scale = variant, logit_scale
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -43,7 +52,7 @@ class AAPE(nn.Module):
             self.aggregator = _aggregator(generators, dim, variant)
             self.to(prompts.features.device)
 
-    def restore(self, learned):
+    def restore(self, learned: dict[str, Tensor]) -> Self:
         """Take the learned tensors `{parameter: [R, ...]}` of the parts that are here; return self.
 
         What belongs to an absent aggregator is left alone.
@@ -51,35 +60,35 @@ class AAPE(nn.Module):
         self.load_state_dict({name: learned[name] for name in self.state_dict()})
         return self
 
-    def generate(self, features):
+    def generate(self, features: Tensor) -> Tensor:
         """Return the AAPE p [R, B, d] of normalised image features [R, B, d]."""
         return F.normalize(features + self.generator(features), dim=-1)
 
-    def summary(self, batch):
+    def summary(self, batch: Batch) -> Tensor:
         """Return p^a [R, B, d] of a batch from the reference prompts of its labels."""
         return self.aggregator(batch.features, self.centred.features[batch.labels],
                                self.centred.weights[batch.labels])
 
-    def distillation(self, generated, summary):
+    def distillation(self, generated: Tensor, summary: Tensor) -> Tensor:
         """Return ||p - p^a||^2 [R]; no gradient flows to p^a."""
         return (generated - summary.detach()).square().sum(dim=-1).mean(dim=-1)
 
-    def reward_loss(self, features, summary):
+    def reward_loss(self, features: Tensor, summary: Tensor) -> Tensor:
         """Return 1 - f . p^a [R], what CLIP finds wrong with a summary of its image."""
         return (1 - (features * summary).sum(dim=-1)).mean(dim=-1)
 
-    def terms(self, batch):
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
         """Return the parts of the loss, `{name: [R]}` without their weights."""
         generated, summary = self.generate(batch.features), self.summary(batch)
         return {"task": self.task_loss(batch, generated),
                 "distillation": self.distillation(generated, summary),
                 "reward": self.reward_loss(batch.features, summary)}
 
-    def loss(self, batch):
+    def loss(self, batch: Batch) -> Tensor:
         """Return L_task + lambda ||p - p^a||^2 + mu (1 - f . p^a) [R] of each run on its batch."""
         weights = {"task": 1, "distillation": self.variant.lambda_distill,
                    "reward": self.variant.mu}
-        return sum(weights[name] * term for name, term in self.terms(batch).items())
+        return cast(Tensor, sum(weights[name] * term for name, term in self.terms(batch).items()))
 
 
 def _aggregator(generators, dim, variant):

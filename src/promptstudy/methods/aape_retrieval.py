@@ -4,9 +4,11 @@ Re-implemented from the abstract, which names the task; the equations are inferr
 """
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from .aape_core import AAPE
+from .losses import Batch
 
 
 class Retriever(AAPE):
@@ -18,11 +20,11 @@ class Retriever(AAPE):
     ones, those of the same label, sharing the target (InfoNCE with several positives).
     """
 
-    def image_features(self, features):
+    def image_features(self, features: Tensor) -> Tensor:
         """Return v [R, N, d] of normalised image features [R, N, d]."""
         return F.normalize(self.projection(self.generate(features), features), dim=-1)
 
-    def task_loss(self, batch, generated):
+    def task_loss(self, batch: Batch, generated: Tensor) -> Tensor:
         """Return the symmetric contrastive loss [R] of the images and captions of a batch."""
         images = F.normalize(self.projection(generated, batch.features), dim=-1)
         captions, weights = (part[batch.labels].flatten(1, 2) for part in self.prompts)

@@ -7,7 +7,7 @@ language. Inferred from the abstract, but for the attention (see `aape`).
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ParamsError
@@ -25,7 +25,8 @@ class Attention(nn.Module):
     1 / (1 - dropout). Raises `ParamsError` for a number of heads that does not divide d.
     """
 
-    def __init__(self, generators, dim, heads, values, dropout):
+    def __init__(self, generators: list[torch.Generator], dim: int, heads: int, values: str,
+                 dropout: float) -> None:
         super().__init__()
         if dim % heads:
             raise ParamsError(f"{heads} heads do not divide features of size {dim}")
@@ -39,7 +40,7 @@ class Attention(nn.Module):
             self.value = Linear(generators, dim, dim, bias=False)
             self.out = Linear(generators, dim, dim, bias=False, zero=True)
 
-    def weights(self, images, prompts, weights):
+    def weights(self, images: Tensor, prompts: Tensor, weights: Tensor) -> Tensor:
         """Return each head's weights a_hk [R, B, H, K] over the prompts of an image."""
         # W_k is applied to the one query, not to the K prompts, and W_v to their weighted sum
         query = torch.einsum("rbhe,rdhe->rbhd", self.query(images).unflatten(-1, (self.heads, -1)),
@@ -47,7 +48,7 @@ class Attention(nn.Module):
         scores = self.scale * torch.einsum("rbhd,rbkd->rbhk", query, prompts)
         return scores.masked_fill(weights[:, :, None] == 0, -torch.inf).softmax(dim=-1)
 
-    def forward(self, images, prompts, weights):
+    def forward(self, images: Tensor, prompts: Tensor, weights: Tensor) -> Tensor:
         attention = self.weights(images, prompts, weights)
         if self.training and self.dropout:
             kept = _draw(self.generators, attention) >= self.dropout
@@ -63,18 +64,18 @@ class Attention(nn.Module):
 class Mean(nn.Module):
     """The normalised mean prompt, which the image has no part in."""
 
-    def forward(self, images, prompts, weights):
+    def forward(self, images: Tensor, prompts: Tensor, weights: Tensor) -> Tensor:
         return _mean(prompts, weights)
 
 
 class Random(nn.Module):
     """One of the prompts, drawn anew whenever an image is seen, from each run's generator."""
 
-    def __init__(self, generators):
+    def __init__(self, generators: list[torch.Generator]) -> None:
         super().__init__()
         self.generators = generators
 
-    def forward(self, images, prompts, weights):
+    def forward(self, images: Tensor, prompts: Tensor, weights: Tensor) -> Tensor:
         lots = _draw(self.generators, weights).masked_fill(weights == 0, -1)
         return _mean(prompts, F.one_hot(lots.argmax(dim=-1), lots.shape[-1]).to(prompts.dtype))
 
@@ -82,11 +83,11 @@ class Random(nn.Module):
 class Perceptron(nn.Module):
     """norm(E_mean + MLP(E_mean)): learned, but blind to the image and to single prompts."""
 
-    def __init__(self, generators, dim):
+    def __init__(self, generators: list[torch.Generator], dim: int) -> None:
         super().__init__()
         self.mlp = MLP(generators, dim, hidden=dim, zero=True)
 
-    def forward(self, images, prompts, weights):
+    def forward(self, images: Tensor, prompts: Tensor, weights: Tensor) -> Tensor:
         mean = torch.einsum("rbk,rbkd->rbd", weights, prompts)
         return F.normalize(mean + self.mlp(mean), dim=-1)
 

@@ -7,7 +7,7 @@ prompts, and a fusion of the views. All equations and constants are inferred.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -120,7 +120,7 @@ class DualView(CoOp):
     def loss(self, batch: Batch) -> Tensor:
         """Return CE - lambda_mi I(S; H) - lambda_image [I(X; S) + I(X; H)] / 2 [R] on a batch."""
         weights = {"ce": 1, "views": self.variant.lambda_mi, "images": self.variant.lambda_image}
-        return sum(weights[name] * term for name, term in self.terms(batch).items())
+        return cast(Tensor, sum(weights[name] * term for name, term in self.terms(batch).items()))
 
     def fused_classes(self, variant: DualViewVariant) -> Tensor:
         """Return norm((1 - a) s + a h) [R, C, d], the views fused as a variant fuses them."""
@@ -172,8 +172,8 @@ def predictions(params: Params, setting: Setting, model: DualView,
 
     `{label: [R, N]}`. The latter, of the main variants alone, need no training of their own.
     """
-    block = params.dualview
+    block, (features,) = params.dualview, inputs
     variants = [setting.variant]
     if setting.variant in (block.few_shot, block.base_to_new):
         variants += block.also_scored(setting.variant)
-    return {variant.label: model.predict(*inputs, variant) for variant in variants}
+    return {variant.label: model.predict(features, variant) for variant in variants}

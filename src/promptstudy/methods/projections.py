@@ -7,7 +7,7 @@ the abstract.
 """
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -27,14 +27,14 @@ class Language(nn.Module):
     CLIP.
     """
 
-    def __init__(self, generators, dim, share):
+    def __init__(self, generators: list[torch.Generator], dim: int, share: float) -> None:
         super().__init__()
         self.share = share
 
-    def forward(self, prompts, images):
+    def forward(self, prompts: Tensor, images: Tensor) -> Tensor:
         return torch.lerp(images, prompts, self.share)
 
-    def scores(self, images, prompts, classes):
+    def scores(self, images: Tensor, prompts: Tensor, classes: Tensor) -> Tensor:
         """Return z [R, B, C] of images and their AAPEs [R, B, d] and class templates [R, C, d]."""
         return self(prompts, images) @ classes.mT
 
@@ -45,14 +45,14 @@ class ClassMLP(nn.Module):
     The MLP can also move them without it, and does: see `BlindMLP`.
     """
 
-    def __init__(self, generators, dim, share):
+    def __init__(self, generators: list[torch.Generator], dim: int, share: float) -> None:
         super().__init__()
         self.mlp = MLP(generators, dim, hidden=dim, inputs=2, zero=True)
 
-    def forward(self, prompts, images):
+    def forward(self, prompts: Tensor, images: Tensor) -> Tensor:
         return images + self.mlp(torch.cat([prompts, images], dim=-1))
 
-    def scores(self, images, prompts, classes):
+    def scores(self, images: Tensor, prompts: Tensor, classes: Tensor) -> Tensor:
         """Return z [R, B, C] (see `Language.scores`).
 
         The first layer is a sum of one term per image and one per class, so [p; t_c] is never
@@ -61,6 +61,7 @@ class ClassMLP(nn.Module):
         """
         of_prompt, of_class = (self.mlp.scale * self.mlp.first.weight).chunk(2, dim=1)
         first = prompts @ of_prompt
+        assert self.mlp.first.bias is not None
         second = torch.baddbmm(self.mlp.first.bias[:, None], classes, of_class)
 
         def piece(images, first):
@@ -78,16 +79,17 @@ class ClassMLP(nn.Module):
 class BlindMLP(nn.Module):
     """z_c = f . norm(t_c + MLP(t_c)): `ClassMLP` that is not given the AAPE, a control."""
 
-    def __init__(self, generators, dim, share):
+    def __init__(self, generators: list[torch.Generator], dim: int, share: float) -> None:
         super().__init__()
         self.mlp = MLP(generators, dim, hidden=dim, zero=True)
 
-    def forward(self, prompts, images):
+    def forward(self, prompts: Tensor, images: Tensor) -> Tensor:
         return images + self.mlp(images)
 
-    def scores(self, images, prompts, classes):
+    def scores(self, images: Tensor, prompts: Tensor, classes: Tensor) -> Tensor:
         """Return z [R, B, C] (see `Language.scores`)."""
         return images @ F.normalize(classes + self.mlp(classes), dim=-1).mT
 
 
-PROJECTIONS = {"language": Language, "class": ClassMLP, "blind": BlindMLP}
+PROJECTIONS: dict[str, type[Language | ClassMLP | BlindMLP]] = {
+    "language": Language, "class": ClassMLP, "blind": BlindMLP}

@@ -6,11 +6,11 @@ from torch.nn import functional as F
 from ..clip.text_features import DescriptionFeatures, encode_descriptions, shuffled
 from ..datasets.captions import load_captions
 from ..llm.descriptions import load_references
-from ..task import per_task
+from ..task import Task, per_task
 
 
 @per_task
-def references(task, source):
+def references(task: Task, source: str) -> dict[str, list[str]]:
     """Return AAPE's reference prompts, `{class name, or image path: [sentence, ...]}`.
 
     source: `llm`, `human`, `template`, the hand-crafted prompt, or `shuffled`, for which see
@@ -25,7 +25,7 @@ def references(task, source):
 
 
 @per_task
-def reference_features(task, source, count=None):
+def reference_features(task: Task, source: str, count: int | None = None) -> DescriptionFeatures:
     """Return the `DescriptionFeatures` of the first `count` training labels, or of all.
 
     `shuffled` gives each of these labels the language model's sentences about another one of them.
@@ -40,7 +40,7 @@ def reference_features(task, source, count=None):
                                f"{source} prompts of {task.name}")
 
 
-def centred(prompts):
+def centred(prompts: DescriptionFeatures) -> DescriptionFeatures:
     """Return reference prompts without what they have in common, `DescriptionFeatures`.
 
     E_k becomes norm(E_k - m), m being the mean over labels of a label's mean prompt. Sentences

@@ -36,7 +36,7 @@ class AAPEVariant(Block):
         1.0, description="weight of the distance from AAPE to the summary; 0: no distillation")
 
     @property
-    def label(self):
+    def label(self) -> str:
         """Name of the variant in the results, e.g. `attention`, `attention-k2`."""
         return self.name or self.aggregator + (f"-k{self.k}" if self.k else "")
 
@@ -53,6 +53,6 @@ class AAPEParams(NamedAblations):
     ablations: dict[str, AAPEVariant] = {}
 
     @property
-    def base_to_new_labels(self):
+    def base_to_new_labels(self) -> list[str]:
         """Names of all variants with base-to-new results, the exchanged AAPEs coming last."""
         return [*super().base_to_new_labels, OTHERS_AAPE]
