@@ -3,8 +3,10 @@
 import logging
 import os
 import time
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from .clip.backbone import best_device
 from .clip.image_features import encode_images
@@ -12,6 +14,7 @@ from .clip.openclip import open_clip
 from .clip.text import TextEncoder
 from .cost import Size, Speed, Tower, image_shape, text_gflop, untrained
 from .methods.coop import CoOp
+from .params import Params
 from .params.method import ContextParams
 from .training import AT_ONCE, Batch
 
@@ -20,7 +23,7 @@ PATIENCE = 2.0  # seconds for each of the three measurements
 DECODE_SECONDS = 0.0033  # of one core for a crop of 500 x 375 pixels: benchmarks/extraction.csv
 
 
-def measure(params):
+def measure(params: Params) -> Speed:
     """Return the `Speed` of this machine with the suite's backbone, which has random weights here.
 
     Settings train side by side, each on its share of the cores; that share is measured. On a CPU
@@ -46,7 +49,8 @@ def _step(params, encoder, n_classes):
     method = CoOp(encoder, [f"class {number}" for number in range(n_classes)],
                   ContextParams(n_ctx=CTX), 30.0, seeds=seeds)
     images = torch.nn.functional.normalize(torch.randn(len(seeds), size, encoder.dim), dim=-1)
-    batch = Batch(None, images, torch.randint(n_classes, (len(seeds), size)))
+    batch = Batch(cast(Tensor, None), images,  # which images they are is not looked at
+                  torch.randint(n_classes, (len(seeds), size)))
     tokens = (method.layout.end + 1).sum().item()
 
     def step():
@@ -77,7 +81,8 @@ def _images(params, model):
 
 def _fastest(function, clock):
     """Return the seconds of the fastest call, of as many as `PATIENCE` allows, at least two."""
-    times, started = [], time.perf_counter()
+    times: list[float] = []
+    started = time.perf_counter()
     while len(times) < 2 or time.perf_counter() - started < PATIENCE:
         before = clock()
         function()

@@ -1,9 +1,12 @@
 """What the stages of a suite will cost: `promptstudy plan`, and the first line of `make repro`."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 import yaml
 
-from .cost import Tower, Work, encoding, training
+from .cost import Size, Speed, Tower, Work, encoding, training
+from .params import Params
 from .sizes import size_of
 
 # MEASURED in the pocket suite on 2 cores: a stage that loads torch, reads its features and writes
@@ -13,7 +16,7 @@ UNSURE = 2  # a factor: what such a count is off by, on an otherwise idle machin
 LISTS = {"${datasets}": "datasets", "${captioned}": "captioned"}
 
 
-def stages_of(params):
+def stages_of(params: Params) -> list[str]:
     """Return the names of all stages of the suite's dvc.yaml that can run, as DVC writes them."""
     text = (params.root / "dvc.yaml").read_text(encoding="utf-8")
     names = []
@@ -25,9 +28,10 @@ def stages_of(params):
     return names
 
 
-def work_of(params, stages):
+def work_of(params: Params, stages: Iterable[str]) -> dict[str, Work]:
     """Return the `Work` of every stage, `{stage: Work}`; pages, scores and probes count as none."""
-    tower, sizes = Tower.of(params), {}
+    tower = Tower.of(params)
+    sizes: dict[str, Size] = {}
 
     def size(name):
         if name not in sizes:
@@ -52,9 +56,9 @@ def _work(params, stage, tower, size):
     return Work()
 
 
-def table(work, speed):
+def table(work: dict[str, Work], speed: Speed) -> pd.DataFrame:
     """Return a row per kind of stage: stages, images, runs, steps, hours and GB, as a DataFrame."""
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
     for stage, of_stage in work.items():
         kind = stage.partition("@")[0]
         row = rows.setdefault(kind, {"stages": 0, "images": 0, "runs": 0, "steps": 0, "hours": 0.0,
@@ -68,13 +72,13 @@ def table(work, speed):
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def takes_long(params, stages):
+def takes_long(params: Params, stages: Iterable[str]) -> bool:
     """Does any of these stages train, or may it encode images?"""
     return any(stage.partition("@")[0] in (*params.methods, "features", "shifted", "captions")
                for stage in stages)
 
 
-def total(found):
+def total(found: pd.DataFrame) -> str:
     """Return one line: how many stages take how long, how much memory, and what dominates."""
     hours, longest = found["hours"].sum(), found["hours"].idxmax()
     share = found["hours"].max() / hours

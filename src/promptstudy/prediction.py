@@ -5,9 +5,10 @@ Evaluation needs predicted classes alone, so methods give these; here are the sc
 
 import functools
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from . import class_texts
@@ -22,7 +23,7 @@ from .methods.coop import CoOp
 from .methods.dualpt import DuAlPT
 from .methods.dualview import DualView
 from .methods.plot import CHUNK, PLOT
-from .params import Setting
+from .params import Params, Setting
 from .plans import plan
 from .results import METHODS
 from .task import Task
@@ -38,11 +39,11 @@ class Predictor(NamedTuple):
     seed: int
     class_names: list[str]
     backbone: Backbone
-    model: object
+    model: Any
     run: int  # which of the model's runs
 
     @torch.no_grad()
-    def probabilities(self, features, local):
+    def probabilities(self, features: Tensor, local: Tensor) -> Tensor:
         """Return p(class | image) [N, C] of features [N, d] and local features [N, L, d].
 
         Both are as the image tower gives them, un-normalised.
@@ -51,7 +52,7 @@ class Predictor(NamedTuple):
         return scores(self.model, features, local)[self.run].softmax(dim=-1)
 
     @torch.no_grad()
-    def class_weights(self):
+    def class_weights(self) -> Tensor:
         """Return the normalised class features [C, d]; raise `PredictionError` without such."""
         return class_weights(self.model)[self.run]
 
@@ -59,7 +60,7 @@ class Predictor(NamedTuple):
 class HandCrafted:
     """Zero-shot CLIP or the prompt ensemble, as if it were a trained method with one run."""
 
-    def __init__(self, task, templates, class_names):
+    def __init__(self, task: Task, templates: list[str], class_names: list[str]) -> None:
         self.logit_scale = task.logit_scale
         self.classes = task.encoder.encode_templates(class_names, templates)[None]
 
@@ -70,13 +71,14 @@ class OtherClasses(Task):
     No language model was asked about them, so their only description is the hand-crafted prompt.
     """
 
-    def __init__(self, task, class_names):
-        pack = SimpleNamespace(class_names=class_names, provenance={"dataset": task.name})
+    def __init__(self, task: Task, class_names: list[str]) -> None:
+        pack: Any = SimpleNamespace(class_names=class_names, provenance={"dataset": task.name})
         super().__init__(task.params, pack, task.backbone, task.encoder)
         self.cached[class_texts.sentences.__qualname__,] = self.template_texts
 
 
-def load_predictor(params, dataset, method, *, setting=None, seed=None, class_names=None):
+def load_predictor(params: Params, dataset: str, method: str, *, setting: str | None = None,
+                   seed: int | None = None, class_names: list[str] | None = None) -> Predictor:
     """Return the `Predictor` of what a method learned on a dataset.
 
     setting: the key of one of the method's settings, e.g. `few_shot/M16/4`; None: the few-shot one
@@ -129,7 +131,7 @@ def _setting(params, dataset, method, key, others):
 
 
 @functools.singledispatch
-def scores(model, features, local):
+def scores(model: Any, features: Tensor, local: Tensor) -> Tensor:
     """Return class scores [R, N, C] of normalised features [N, d], local features [N, L, d]."""
     return model.logit_scale * features @ class_weights(model).mT
 
@@ -153,7 +155,7 @@ def _(model, features, local):
 
 
 @functools.singledispatch
-def class_weights(model):
+def class_weights(model: Any) -> Tensor:
     """Return the normalised class features [R, C, d] that the model compares images with.
 
     Raises `PredictionError` for a model whose prediction is more than that.

@@ -6,6 +6,7 @@ from .cells import base_to_new_cells, datasets_of, few_shot_cells
 from .claims.evidence import Evidence
 from .files import file_sha256, write_text
 from .index_page import index_page
+from .params import Params
 from .params.methods import BLOCKS
 from .published.comparison import compare
 from .published.page import beside, headline, overview, papers_page
@@ -30,7 +31,7 @@ PAGES = {  # stem: what it is called, what is on it, and is there one for every 
     "08_figures": ("Figures", "all figures of the results, and the papers' claims", False)}
 
 
-def write_report(params):
+def write_report(params: Params) -> Path:
     """Write index.html, papers.html and results.md from results.csv; return the first's path.
 
     All are in reports/. papers.html holds the published numbers, and ours beside them; results.md

@@ -140,7 +140,7 @@ def with_h(frame: pd.DataFrame) -> pd.DataFrame:
     """
     rows = frame[frame["protocol"] == "base_to_new"]
     by = [column for column in KEY if column != "subset"]
-    wide = rows.pivot(index=by, columns="subset", values=["value", "n_test"])
+    wide: Any = rows.pivot(index=by, columns="subset", values=["value", "n_test"])
     halves = wide["value"].reindex(columns=["base", "new"])
     h = pd.DataFrame({"value": harmonic_mean(halves["base"], halves["new"]),
                       "n_test": wide["n_test"].sum(axis=1).astype(int)})
