@@ -110,7 +110,7 @@ def decide(claims: list[Claim]) -> list[Decision]:
     results = [[tested(comparison) for comparison in claim.comparisons] for claim in claims]
     sides = [(max(t.p_for for t in tests), min(1, len(tests) * min(t.p_against for t in tests)))
              for tests in results]
-    adjusted = {}
+    adjusted: dict[int, float] = {}
     for paper in dict.fromkeys(claim.paper for claim in claims):
         family = [place for place, claim in enumerate(claims) if claim.paper == paper]
         adjusted |= zip(family, holm([min(1, 2 * min(sides[place])) for place in family]),

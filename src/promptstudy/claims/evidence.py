@@ -1,12 +1,13 @@
 """What the claims are decided by: accuracies of runs, paired by dataset, seed and test image."""
 
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..outcomes import Outcomes, read_outcomes
+from ..outcomes import Outcomes, Place, read_outcomes
 from ..params import Params
 from ..results import collapsed_runs, harmonic_mean, main_rows
 from ..statistics import resample_images
@@ -78,11 +79,11 @@ class Evidence:
     def __init__(self, frame: pd.DataFrame, outcomes: Outcomes, params: Params) -> None:
         self.frame, self.params, self._outcomes = frame, params, outcomes
         self._main = set(main_rows(frame, params).index)
-        self._groups = {}  # the rows by what `runs` is asked for
+        self._groups: dict[tuple, list[Any]] = {}  # the rows by what `runs` is asked for
         for row in frame.itertuples():
             kind = row.protocol, row.subset, row.method, row.metric
             self._groups.setdefault(kind, []).append(row)
-        self._resampled = {}
+        self._resampled: dict[Place, NDArray[np.float64]] = {}
 
     @classmethod
     def load(cls, frame: pd.DataFrame, params: Params) -> "Evidence":

@@ -35,10 +35,10 @@ def claims(evidence: Evidence) -> pd.DataFrame:
                       the same without these pairs (NaN and "" if there are none)
     comparisons       the differences and intervals of all comparisons, as text ("" if there is one)
     """
-    decisions = without = decide(_all(evidence))
+    decisions = others = decide(_all(evidence))
     if collapsed_runs(evidence.frame).any():
-        without = decide(_all(evidence.without_collapsed()))
-    without = {decision.claim.claim: decision for decision in without}
+        others = decide(_all(evidence.without_collapsed()))
+    without = {decision.claim.claim: decision for decision in others}
     rows = [_row(decision, without) for decision in decisions]
     return pd.DataFrame(rows, columns=COLUMNS)
 

@@ -4,7 +4,12 @@ A method has its colour and its marker (`palette`); error bars are the sample st
 over seeds. What is drawn are the cells that tables of the same results show (`cells`).
 """
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
 
 from ..cells import (
     base_to_new_cells,
@@ -16,15 +21,17 @@ from ..cells import (
     spreads,
     transfer_cells,
 )
+from ..claims.evidence import Evidence
 from ..differences import base_to_new_differences, few_shot_differences
 from ..palette import COLOURS, INK
 from ..results import METHODS, TRANSFER, base_to_new_table, complete_rows, shots_label
 from .style import grid, method_style, tips
 
-UNTRAINED = {"zero_shot": "--", "ensemble": ":"}  # lines across the figure
+# lines across the figure
+UNTRAINED: dict[str, Literal["--", ":"]] = {"zero_shot": "--", "ensemble": ":"}
 
 
-def few_shot(frame, datasets=None):
+def few_shot(frame: pd.DataFrame, datasets: list[str] | None = None) -> Figure:
     """Accuracy against shots, a panel for the mean over datasets and for every dataset.
 
     Methods without training are lines across. datasets: those shown, `AVERAGE` among them; None:
@@ -33,7 +40,7 @@ def few_shot(frame, datasets=None):
     datasets = datasets or datasets_of(frame, "few_shot")
     figure, axes = grid(len(datasets), size=(_width(3.4, datasets, 7.2), 3.4))
     for axis, dataset in zip(axes, datasets, strict=True):
-        cells = few_shot_cells(frame, dataset).droplevel("variant")
+        cells: Any = few_shot_cells(frame, dataset).droplevel("variant")
         shots = [count for count in cells if count]
         for method, row in cells.iterrows():
             points = row[shots].dropna()
@@ -51,7 +58,7 @@ def few_shot(frame, datasets=None):
     return figure
 
 
-def base_to_new(frame, datasets=None):
+def base_to_new(frame: pd.DataFrame, datasets: list[str] | None = None) -> Figure:
     """Base and new accuracy of every method, a panel for the mean and for every dataset.
 
     See `few_shot`.
@@ -66,12 +73,12 @@ def base_to_new(frame, datasets=None):
     return figure
 
 
-def transfer(frame, protocol):
+def transfer(frame: pd.DataFrame, protocol: str) -> Figure:
     """Accuracy of every method on each kind of test images of `cross_dataset` or `domain`.
 
     Dashed lines are zero-shot CLIP. Every method must be present with exactly one variant.
     """
-    cells = transfer_cells(frame, protocol).droplevel("variant")
+    cells: Any = transfer_cells(frame, protocol).droplevel("variant")
     cells = cells.rename(columns={"mean": TRANSFER[protocol]})
     size = (max(7.2, 1.5 + 1.3 * len(cells.columns)), 3.6)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
@@ -85,14 +92,15 @@ def transfer(frame, protocol):
     return figure
 
 
-def ablations(evidence, method, protocol, main, variants):
+def ablations(evidence: Evidence, method: str, protocol: str, main: str,
+              variants: Sequence[str]) -> Figure:
     """What each variant of a method gains or loses against `main`, with 95 % intervals.
 
     Panels are shot counts for `few_shot`, new classes and H for `base_to_new`. variants: in the
     order in which they are shown.
     """
     if protocol == "few_shot":
-        table = few_shot_differences(evidence, method, main)
+        table: Any = few_shot_differences(evidence, method, main)
         panels = {shots_label(shots): part.set_index("variant")["difference"]
                   for shots, part in table.groupby("shots")}
     else:
@@ -118,13 +126,13 @@ def ablations(evidence, method, protocol, main, variants):
     return figure
 
 
-def trade_off(frame, main, curve):
+def trade_off(frame: pd.DataFrame, main: pd.DataFrame, curve: dict[str, float]) -> Figure:
     """New against base accuracy of every method, and of the dual-view variants as a curve.
 
     main: the rows of every method's main variant; curve: {variant: lambda_mi}, in the order in
     which a line joins them. Only datasets that have all of these variants are shown.
     """
-    rows = complete_rows(frame, "dualview", "base_to_new", curve)
+    rows = complete_rows(frame, "dualview", "base_to_new", list(curve))
     datasets = datasets_of(rows, "base_to_new")
     variants = base_to_new_table(rows).droplevel("method")
     methods = base_to_new_table(main[main["dataset"].isin(datasets)]).droplevel("variant")
@@ -145,7 +153,7 @@ def trade_off(frame, main, curve):
     return figure
 
 
-def typicality(frame, datasets=None):
+def typicality(frame: pd.DataFrame, datasets: list[str] | None = None) -> Figure:
     """What each method gains over zero-shot CLIP in every quarter of the test images by typicality.
 
     A panel for the mean over datasets and for every dataset; quarter 1 is the least typical.
@@ -193,7 +201,7 @@ def _points(axis, places, row, method, words, linestyle):
 
 def _legend(figure, axes):
     """One legend for all panels: the methods of each, once."""
-    found = {}
+    found: dict[str, Any] = {}
     for axis in axes:
         handles, labels = axis.get_legend_handles_labels()
         found |= dict(zip(labels, handles, strict=True))

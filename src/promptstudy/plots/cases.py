@@ -1,13 +1,20 @@
 """Figures of single images and classes: where prompts look, what is predicted, what changes."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ..palette import BAD, COLOURS, GOOD, INK, SOFT
 from .style import grid
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def picture_grid(pictures):
+
+def picture_grid(pictures: dict[str, list[Any]]) -> Figure:
     """Show pictures, a row for each title of {title: [picture, ...]}."""
     count = max(map(len, pictures.values()))
     figure, axes = plt.subplots(len(pictures), count, squeeze=False, layout="constrained",
@@ -21,7 +28,8 @@ def picture_grid(pictures):
     return figure
 
 
-def attention_maps(maps, titles, pictures=None):
+def attention_maps(maps: "Tensor", titles: Sequence[str],
+                   pictures: Sequence[Any] | None = None) -> Figure:
     """Draw where each prompt looks: a row an image, a column a prompt.
 
     maps: [images, N, h, w], the weight of every place (the redder, the larger); titles: one an
@@ -49,7 +57,8 @@ def attention_maps(maps, titles, pictures=None):
     return figure
 
 
-def sentence_weights(weights, sentences, titles, pictures=None, width=110):
+def sentence_weights(weights: list["Tensor"], sentences: list[list[str]], titles: Sequence[str],
+                     pictures: Sequence[Any] | None = None, width: int = 110) -> Figure:
     """Draw how much each sentence of an image counts: a row an image, a bar a sentence.
 
     weights: a list of [K]; sentences: as many lists of K texts, cut to `width` characters; titles:
@@ -75,7 +84,8 @@ def sentence_weights(weights, sentences, titles, pictures=None, width=110):
     return figure
 
 
-def example_predictions(examples, images=None, after="CoOp"):
+def example_predictions(examples: list[dict[str, Any]], images: Sequence[Any] | None = None,
+                        after: str = "CoOp") -> Figure:
     """Draw the classes that zero-shot CLIP and `after` rank highest for a few images, as bars.
 
     examples: dicts with `path`, `truth` and `before`, `after` = lists of (class name, percent);
@@ -107,7 +117,7 @@ def example_predictions(examples, images=None, after="CoOp"):
     return figure
 
 
-def class_changes(changes, count=6):
+def class_changes(changes: dict[str, pd.Series], count: int = 6) -> Figure:
     """The classes whose accuracy rose and fell most: {dataset: Series of points by class name}."""
     figure, axes = grid(len(changes), columns=3, size=(4.2, 3.6))
     for axis, (dataset, change) in zip(axes, changes.items(), strict=True):

@@ -1,15 +1,22 @@
 """Figures of the inside of a method: its prompts, its training, cosines, plans and features."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from ..palette import INK
 from .style import grid
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def prompt_layouts(tables):
+
+def prompt_layouts(tables: dict[str, list[tuple[str, str]]]) -> Figure:
     """Draw which token stands where: `tables` is {title: list of (token text, kind)}.
 
     Kinds: `fixed` (the same for all classes), `context` (learned), `name`.
@@ -26,7 +33,7 @@ def prompt_layouts(tables):
     return figure
 
 
-def training_curves(losses, learning_rates):
+def training_curves(losses: dict[str, "Tensor"], learning_rates: Sequence[float]) -> Figure:
     """Training loss of each setting (mean over runs) beside the learning rate of every epoch.
 
     losses: {label: [steps, R]}; learning_rates: one value an epoch.
@@ -47,7 +54,8 @@ def training_curves(losses, learning_rates):
     return figure
 
 
-def heat_map(matrix, rows, columns, title, label):
+def heat_map(matrix: "Tensor", rows: Sequence[str], columns: Sequence[str], title: str,
+             label: str) -> Figure:
     """A labelled heat map of a matrix [len(rows), len(columns)]."""
     names = max(1.0, 0.075 * max(map(len, rows)))  # room for the rows' names, in inches
     figure, axis = plt.subplots(layout="constrained",
@@ -59,7 +67,7 @@ def heat_map(matrix, rows, columns, title, label):
     return figure
 
 
-def similarities(tables, names):
+def similarities(tables: dict[str, "Tensor"], names: Sequence[str]) -> Figure:
     """Draw cosines between the same classes side by side: `tables` is {title: [C, C]}."""
     side = 1.2 + 0.22 * len(names)
     figure, axes = plt.subplots(1, len(tables), figsize=(side * len(tables) + 1.5, side + 0.8),
@@ -75,7 +83,7 @@ def similarities(tables, names):
     return figure
 
 
-def matrices(tables):
+def matrices(tables: dict[str, "Tensor"]) -> Figure:
     """Draw matrices of numbers from 0 to 1 side by side: `tables` is {title: [n, m]}."""
     figure, axes = plt.subplots(1, len(tables), figsize=(2.6 * len(tables), 2.2), squeeze=False,
                                 layout="constrained")
@@ -86,7 +94,8 @@ def matrices(tables):
     return figure
 
 
-def feature_space(real, panels, names):
+def feature_space(real: tuple["Tensor", "Tensor"], panels: dict[str, tuple["Tensor", "Tensor"]],
+                  names: list[str]) -> Figure:
     """Draw features on the two main axes of the real ones, beside what was made of them.
 
     real: `(features [N, d], labels [N])`; panels: {title: such a pair of drawn features}, where a

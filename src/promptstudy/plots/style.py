@@ -5,6 +5,8 @@ import hashlib
 import io
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import seaborn as sns
@@ -13,6 +15,7 @@ from markupsafe import Markup
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 
 from ..files import written_whole
 from ..palette import COLOURS, GRID, INK, MARKERS
@@ -37,13 +40,14 @@ ET.register_namespace("", SVG)
 ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
 
-def save(figure, path):
+def save(figure: Figure, path: str | Path) -> None:
     """Save a figure as PNG, in one piece and without a date, so that equal figures are equal."""
     with written_whole(path) as temporary:
         figure.savefig(temporary, bbox_inches="tight", metadata={"Software": None})
 
 
-def grid(count, columns=4, size=(3.4, 3.2), **options):
+def grid(count: int, columns: int = 4, size: tuple[float, float] = (3.4, 3.2),
+         **options: Any) -> tuple[Figure, Any]:
     """Return a figure and the axes of its `count` panels, each of that size in inches."""
     columns = min(columns, count)
     rows = -(-count // columns)
@@ -54,12 +58,12 @@ def grid(count, columns=4, size=(3.4, 3.2), **options):
     return figure, axes.flat[:count]
 
 
-def method_style(method):
+def method_style(method: str) -> dict[str, Any]:
     """Return the colour and the marker of a method as options of matplotlib."""
     return {"color": COLOURS[method], "marker": MARKERS[method]}
 
 
-def tips(line, texts):
+def tips(line: Line2D, texts: list[str]) -> None:
     """Give each point of a line a text, which a page shows when the point is pointed at."""
     line.set_gid(TIPS + TIPS.join(texts))
 
@@ -70,7 +74,7 @@ class Shown:
     It is closed, so that a notebook does not show it a second time.
     """
 
-    def __init__(self, figure, alt, caption, name):
+    def __init__(self, figure: Figure, alt: str, caption: str, name: str) -> None:
         """
         alt: what the figure shows, for those who do not see it; caption: what is to be seen, and
         how it was measured; name: of the element in the page, without `-chart`.
@@ -83,7 +87,7 @@ class Shown:
         return self.html
 
 
-def picture(figure, alt):
+def picture(figure: Figure, alt: str) -> Markup:
     """Return a figure as HTML: SVG, or PNG with two pixels a point where it holds pixels itself.
 
     Equal figures give equal bytes.
@@ -100,7 +104,7 @@ def picture(figure, alt):
         data, alt, width)
 
 
-def described(figure):
+def described(figure: Figure) -> str:
     """Return what a figure shows in words, from its titles, labels and legends."""
     parts = []
     for axis in figure.axes:

@@ -1,10 +1,11 @@
 """Our results beside the published numbers, cell by cell, where both were measured alike."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
+from ..params import Params
 from ..results import harmonic_mean
 from .numbers import (
     TRANSFER,
@@ -28,7 +29,7 @@ class Tolerance(NamedTuple):
     cells: str
     points: float
     why: str
-    covers: Callable  # is it for a cell, a row of `Comparison.cells`?
+    covers: Callable[[Any], bool]  # is it for a cell, a row of `Comparison.cells`?
 
 
 # The first that covers a cell is the cell's.
@@ -56,7 +57,7 @@ class Comparison(NamedTuple):
     set_aside: list[str]  # why results are not compared, a sentence for each reason
 
 
-def compare(results, params):
+def compare(results: pd.DataFrame, params: Params) -> Comparison:
     """Return the `Comparison` of a results table with the published numbers.
 
     Compared are cells with equal backbone and weights, dataset (by name and number of test
@@ -72,7 +73,7 @@ def compare(results, params):
     return Comparison(cells, set_aside)
 
 
-def tolerance(cell):
+def tolerance(cell: Any) -> Tolerance:
     """Return the `Tolerance` of a cell: anything that has `CELL` as attributes."""
     return next(tolerance for tolerance in TOLERANCES if tolerance.covers(cell))
 
@@ -83,16 +84,17 @@ def _alike(results, params):
     rows = placed(results[results["metric"] == "top1"])
     rows = rows[rows["protocol"].isin(["few_shot", "base_to_new", *TRANSFER])]
     for label, of_backbone in rows.groupby("backbone", sort=False):
-        backbone = published_backbone(label)
+        backbone = published_backbone(str(label))
         if backbone is None:
             set_aside.append(f"The papers have no numbers of the backbone {label}.")
             continue
         for name, part in of_backbone.groupby("target", sort=False):
-            key = published_dataset(name, datasets)
+            key = published_dataset(str(name), datasets)
             fault = _fault(name, key, part, datasets)
             if fault:
                 set_aside.append(fault)
                 continue
+            assert key is not None  # it would be a fault
             zero_shot = part["method"] == "zero_shot"
             theirs = datasets.loc[key, "template"]
             ours = params.template_of(name) if name in params.every_dataset else None

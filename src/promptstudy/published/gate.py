@@ -2,9 +2,14 @@
 
 import warnings
 
+import pandas as pd
 from open_clip import get_model_preprocess_cfg
 
+from ..clip.backbone import Backbone
+from ..clip.text import TextEncoder
+from ..datasets.packs import FeaturePack
 from ..errors import ZeroShotMismatch
+from ..params import Params
 from ..results import table
 from ..scores import Scores
 from .comparison import compare
@@ -13,7 +18,8 @@ from .numbers import load_datasets, load_numbers, placed, published_backbone, pu
 LIMIT = 0.5  # points of accuracy
 
 
-def zero_shot_gate(params, name, pack, backbone, encoder):
+def zero_shot_gate(params: Params, name: str, pack: FeaturePack, backbone: Backbone,
+                   encoder: TextEncoder) -> pd.DataFrame | None:
     """Compare zero-shot accuracy on dataset `name` with the published numbers of this backbone.
 
     Nothing is trained and nothing is chosen by the outcome, so test images may be looked at before

@@ -33,7 +33,7 @@ SUBSETS = {"few_shot": ("all",), "base_to_new": ("base", "new", "H", "mean_of_h"
            "retrieval": ("image_to_text",)}
 
 
-def load_numbers():
+def load_numbers() -> pd.DataFrame:
     """Return the published numbers as a DataFrame with `COLUMNS` and, as text, `printed`.
 
     `value` is a float, `shots` an integer or missing. Raises `PublishedError` listing every line
@@ -56,7 +56,7 @@ def load_numbers():
     return frame
 
 
-def load_datasets():
+def load_datasets() -> pd.DataFrame:
     """Return the papers' datasets by the name that numbers.csv has for them.
 
     Columns: `title`, `other_names`, `template` (the hand-crafted prompt of CoOp's code), `n_test`
@@ -67,30 +67,31 @@ def load_datasets():
                         averages=frame["averages"].str.split())
 
 
-def load_sources():
+def load_sources() -> pd.Series:
     """Return what the sources are that marks name, as a Series by their short names."""
     return pd.read_csv(FOLDER / "sources.csv", index_col="source")["what"]
 
 
-def averages(datasets):
+def averages(datasets: pd.DataFrame) -> dict[str, list[str]]:
     """Return `{average: [dataset, ...]}` of the table that `load_datasets` returns."""
     names = dict.fromkeys(name for of_dataset in datasets["averages"] for name in of_dataset)
-    return {name: [dataset for dataset, of_dataset in datasets["averages"].items()
-                   if name in of_dataset] for name in names}
+    members = list(zip(datasets.index, datasets["averages"], strict=True))
+    return {name: [dataset for dataset, of_dataset in members if name in of_dataset]
+            for name in names}
 
 
-def published_dataset(name, datasets):
+def published_dataset(name: str, datasets: pd.DataFrame) -> str | None:
     """Return the key of the dataset that somebody calls `name`, or None for one of his own.
 
     Case and signs do not matter: `Oxford-Pets` and `oxford_pets` are the same.
     """
     for key, row in datasets.iterrows():
         if _plain(name) in map(_plain, (key, row["title"], *row["other_names"])):
-            return key
+            return str(key)
     return None
 
 
-def published_backbone(label):
+def published_backbone(label: str) -> str | None:
     """Return what papers call the backbone with this label in results.csv, or None.
 
     Their numbers are of OpenAI's weights, e.g. `ViT-B-16-quickgelu/openai`; those are not had
@@ -101,7 +102,7 @@ def published_backbone(label):
     return names.get(architecture.removesuffix("-quickgelu")) if weights == "openai" else None
 
 
-def placed(frame):
+def placed(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a copy of published numbers or results in which equal measurements look equal.
 
     Two columns are added: `target`, the dataset tested on, and `classes`, which of its classes

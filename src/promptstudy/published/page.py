@@ -2,10 +2,11 @@
 
 import pandas as pd
 
+from ..params import Params
 from ..rendering import render, slug
 from ..results import METHODS, shots_label
 from ..tables import Quoted, Table
-from .comparison import CELL, TOLERANCES
+from .comparison import CELL, TOLERANCES, Comparison
 from .numbers import MARKS, load_datasets, load_numbers, load_sources, placed
 
 # Tables of numbers.csv in the page's order: title, what a row is, what a column is.
@@ -37,7 +38,7 @@ WORDS = {"mean_of_h": "mean of H", "gain": "gain over zero-shot", "top1": ""}
 SCOPE = ["backbone", "shots", "classes"]  # columns that go without saying where they are constant
 
 
-def papers_page(comparison, params):
+def papers_page(comparison: Comparison, params: Params) -> str:
     """Return the page as HTML: compared cells, why others are not, tolerances, all numbers."""
     numbers = load_numbers()
     published = [{"id": slug(title), "title": title, "papers": ", ".join(part["paper"].unique()),
@@ -60,7 +61,7 @@ def papers_page(comparison, params):
                   sources=load_sources().to_dict())
 
 
-def headline(comparison):
+def headline(comparison: Comparison) -> str:
     """Return in one sentence how many numbers are compared and how many lie within tolerance."""
     cells = comparison.cells
     if cells.empty:
@@ -70,7 +71,7 @@ def headline(comparison):
             f"of ours lie within their tolerance and {(~cells['within']).sum()} outside.")
 
 
-def beside(comparison):
+def beside(comparison: Comparison) -> list[str]:
     """Return sentences that set few-shot numbers of papers beside ours, one for each dataset.
 
     They are zero-shot CLIP's and those with the most shots; of averages over datasets only, if
@@ -92,7 +93,7 @@ def _paper_and_ours(cell):
     return f"{name}: paper {cell.value:.1f} %, yours {cell.mean:.1f} %"
 
 
-def overview(comparison):
+def overview(comparison: Comparison) -> str:
     """Return an HTML table of how the compared cells of each published table came out, or ""."""
     lines = [{"published table": title, "cells": len(part), "within": part["within"].sum(),
               "outside": (~part["within"]).sum(),
