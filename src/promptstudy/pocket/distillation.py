@@ -2,17 +2,21 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..files import file_sha256, tensors_sha256, written_whole
-from .text_tower import encode, prefix_vectors
+from .text_tower import TextSampler, encode, prefix_vectors
+
+if TYPE_CHECKING:
+    from ..clip.text import TextEncoder
 
 
-def distillation_loss(features, targets, scale=25.0):
+def distillation_loss(features: Tensor, targets: Tensor, scale: float = 25.0) -> Tensor:
     r"""Return $-\cos(z_i,t_i)$ averaged, plus $\mathrm{KL}(p_i\,\|\,q_i)$ with
     $p_i=\mathrm{softmax}_j(s\,t_i^\top t_j)$ and $q_i=\mathrm{softmax}_j(s\,z_i^\top t_j)$:
     the contrastive term, whose soft labels allow synonyms to be close."""
@@ -50,8 +54,10 @@ def _optimizers(parameters, lr, token_lr):
     return muon, adamw
 
 
-def train_text_tower(encoder, sampler, steps, batch=512, lr=3e-3, token_lr=5e-4, warmup=0.05,
-                     ema=0.99, checkpoint=None, every=100):
+def train_text_tower(encoder: "TextEncoder", sampler: TextSampler, steps: int, batch: int = 512,
+                     lr: float = 3e-3, token_lr: float = 5e-4, warmup: float = 0.05,
+                     ema: float = 0.99, checkpoint: str | Path | None = None,
+                     every: int = 100) -> list[float]:
     """Distil the text tower and return the loss of every step (a list of floats).
 
     One-cycle learning rates, Muon and AdamW, bfloat16 where it is safe; the model ends with the
@@ -61,7 +67,7 @@ def train_text_tower(encoder, sampler, steps, batch=512, lr=3e-3, token_lr=5e-4,
     parameters = dict(encoder.named_parameters())
     optimizers = _optimizers(parameters, lr, token_lr)
     average = {n: p.detach().clone() for n, p in parameters.items()}
-    losses = []
+    losses: list[float] = []
     origin = file_sha256(__file__) + tensors_sha256({
         "targets": sampler.targets, "start": parameters["token_embedding.weight"],
         "settings": torch.tensor([steps, batch, lr, token_lr, warmup, ema], dtype=torch.float64)})
@@ -75,11 +81,11 @@ def train_text_tower(encoder, sampler, steps, batch=512, lr=3e-3, token_lr=5e-4,
             optimizer.load_state_dict(stored)
         sampler.generator.set_state(state["generator"])
 
-    def store():
+    def store(path):
         state = {"model": {n: p.detach() for n, p in parameters.items()}, "average": average,
                  "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                  "losses": losses, "origin": origin, "generator": sampler.generator.get_state()}
-        with written_whole(checkpoint) as temporary:
+        with written_whole(path) as temporary:
             torch.save(state, temporary)
 
     bar = tqdm(total=steps, initial=len(losses), desc="distilling", mininterval=10)
@@ -106,10 +112,10 @@ def train_text_tower(encoder, sampler, steps, batch=512, lr=3e-3, token_lr=5e-4,
         if len(losses) % every == 0:
             bar.set_postfix(loss=sum(losses[-100:]) / len(losses[-100:]))
             if checkpoint is not None:
-                store()
+                store(checkpoint)
     bar.close()
     if checkpoint is not None:
-        store()
+        store(checkpoint)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(average[name])

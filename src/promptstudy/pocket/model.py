@@ -3,9 +3,10 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..files import file_sha256, tensors_sha256, write_text, written_whole
@@ -16,7 +17,7 @@ ABOUT = ("Made with pocket CLIP, a small CLIP-like model (an ImageNet classifier
 CONTEXT = 77
 
 
-def efficientnet_weights():
+def efficientnet_weights() -> dict[str, Tensor]:
     """Return the state dict of EfficientNet-Lite2 with ImageNet weights.
 
     Raises `FileNotFoundError` naming the package when its weights are absent.
@@ -33,20 +34,21 @@ def efficientnet_weights():
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def centred_rows(weight):
+def centred_rows(weight: Tensor) -> Tensor:
     """Return the rows of a classifier `[n, d]`, centred over classes and of unit length."""
     weight = weight.double()
     return F.normalize(weight - weight.mean(0), dim=1)
 
 
-def principal_directions(rows, count):
+def principal_directions(rows: Tensor, count: int) -> Tensor:
     """Return principal directions `[count, d]` of `rows`: orthonormal, their largest entry > 0."""
     directions = torch.linalg.svd(rows - rows.mean(0), full_matrices=False).Vh[:count]
     peaks = directions.gather(1, directions.abs().argmax(1, keepdim=True))
     return directions * peaks.sign()
 
 
-def model_config(dim=192, width=256, layers=4, heads=4):
+def model_config(dim: int = 192, width: int = 256, layers: int = 4,
+                 heads: int = 4) -> dict[str, Any]:
     """Return the open_clip config (`model_cfg` and `preprocess_cfg`) of a pocket CLIP."""
     return {
         "model_cfg": {
@@ -62,7 +64,8 @@ def model_config(dim=192, width=256, layers=4, heads=4):
     }
 
 
-def new_model(config, weights, projection, seed=0):
+def new_model(config: dict[str, Any], weights: dict[str, Tensor], projection: Tensor,
+              seed: int = 0) -> nn.Module:
     """Return an `open_clip.CLIP` with the image tower filled from `weights` (see
     `efficientnet_weights`) and `projection` `[dim, 1280]`; its text tower is random.
 
@@ -82,7 +85,8 @@ def new_model(config, weights, projection, seed=0):
     return model
 
 
-def fit_logit_scale(text_features, rows, accuracy=0.775, samples=4000, seed=0):
+def fit_logit_scale(text_features: Tensor, rows: Tensor, accuracy: float = 0.775,
+                    samples: int = 4000, seed: int = 0) -> tuple[float, float]:
     r"""Return `(scale, cosine)`: the logit scale calibrated without images.
 
     An image of class $c$ is modelled as its row rotated by random noise,
@@ -109,7 +113,7 @@ def fit_logit_scale(text_features, rows, accuracy=0.775, samples=4000, seed=0):
     return scales[losses.argmin()].item(), a
 
 
-def stored_state(model):
+def stored_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the state dict for storage: float16, but float32 for batch norms and the scale."""
     norms = tuple(f"{name}." for name, module in model.named_modules()
                   if isinstance(module, nn.modules.batchnorm._BatchNorm))
@@ -118,14 +122,15 @@ def stored_state(model):
             for name, tensor in model.state_dict().items()}
 
 
-def tower_digests(state):
+def tower_digests(state: dict[str, Tensor]) -> dict[str, str]:
     """Return the SHA-256 of the image tower's and of all other tensors of a stored state."""
     visual = {n.removeprefix("visual."): t for n, t in state.items() if n.startswith("visual.")}
     text = {n: t for n, t in state.items() if not n.startswith("visual.")}
     return {"visual_sha256": tensors_sha256(visual), "text_sha256": tensors_sha256(text)}
 
 
-def save_model(model, config, build, folder):
+def save_model(model: nn.Module, config: dict[str, Any], build: dict[str, Any],
+               folder: str | Path) -> dict[str, Any]:
     """Write the model to `folder` in open_clip's `local-dir:` form, with `build.json` beside it.
 
     Returns `build` with a sentence on the model added, and the digests of both towers' tensors and
@@ -145,7 +150,7 @@ def save_model(model, config, build, folder):
     return build
 
 
-def versions():
+def versions() -> dict[str, str]:
     """Return the versions of the packages that the build depends on, by name."""
     from importlib.metadata import version
 

@@ -1,18 +1,21 @@
 """Named pictures as further pairs for the teacher: what words beyond ImageNet look like."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from ..metrics import top1
-from .teacher import Teacher
-from .vocabulary import visual_senses
+from .teacher import Pairs, Teacher
+from .vocabulary import WordNet, visual_senses
 
 # Folders that hold pictures of things, and the WordNet file in which their names are first looked
 # for (see LEXFILES); 6 are artifacts.
@@ -28,10 +31,10 @@ class Named:
 
     text: str
     offset: int
-    paths: tuple
+    paths: tuple[Path, ...]
 
 
-def clip_art(folder, wordnet):
+def clip_art(folder: str | Path, wordnet: WordNet) -> list[Named]:
     """Return the `Named` pictures below `folder` (Open Clip Art's `png`), sorted by name.
 
     A picture's name is the longest beginning of its file's name, up to three words, that WordNet
@@ -45,7 +48,7 @@ def clip_art(folder, wordnet):
     return _named(folder, wordnet, names, "usr/share/openclipart/png", "openclipart-png")
 
 
-def stamps(folder, wordnet):
+def stamps(folder: str | Path, wordnet: WordNet) -> list[Named]:
     """Return the `Named` pictures below `folder` (Tux Paint's `stamps`), like `clip_art`.
 
     A stamp's text ("A great blue heron.") is in a file beside it; its name is the longest ending of
@@ -64,7 +67,7 @@ def stamps(folder, wordnet):
 
 
 def _named(folder, wordnet, names, inside, package):
-    groups = {}
+    groups: dict[tuple[str, int], list[Path]] = {}
     for path in sorted(Path(folder).rglob("*.png")):
         kind = KINDS.get(path.relative_to(folder).parts[0])
         for name in names(path) if kind else ():
@@ -80,12 +83,12 @@ def _named(folder, wordnet, names, inside, package):
     return [Named(text, offset, tuple(paths)) for (text, offset), paths in sorted(groups.items())]
 
 
-def on_white(path):
+def on_white(path: str | Path) -> Image.Image:
     """Return a picture on a white ground as an RGB image: clip art is cut out."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # some have 600 million pixels
     try:
-        with Image.open(path) as picture:
-            picture = picture.convert("RGBA")
+        with Image.open(path) as file:
+            picture = file.convert("RGBA")
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     picture.thumbnail((LARGEST, LARGEST))
@@ -95,7 +98,8 @@ def on_white(path):
 
 
 @torch.no_grad()
-def picture_features(trunk, preprocess_cfg, paths):
+def picture_features(trunk: nn.Module, preprocess_cfg: dict[str, Any],
+                     paths: Sequence[Path]) -> Tensor:
     """Return the pooled features `[n, 1280]` of pictures, prepared as the model's config says.
 
     One by one: a CPU likes small batches.
@@ -106,7 +110,7 @@ def picture_features(trunk, preprocess_cfg, paths):
     return torch.stack(rows)
 
 
-def picture_rows(features, named, projection):
+def picture_rows(features: Tensor, named: Sequence[Named], projection: Tensor) -> Tensor:
     """Return unit vectors `[len(named), dim]`: the mean direction of each name's pictures, from
     `features` `[n, 1280]` in the order of their paths.
 
@@ -116,7 +120,8 @@ def picture_rows(features, named, projection):
     return F.normalize(torch.stack([part.mean(0) for part in parts]), dim=1).float()
 
 
-def held_out_pictures(classes, more, pairs, features, named, projection, seed=0):
+def held_out_pictures(classes: Pairs, more: Pairs | None, pairs: Pairs, features: Tensor,
+                      named: Sequence[Named], projection: Tensor, seed: int = 0) -> list[float]:
     """Return how many of the pictures whose names are not known find them: percentages `(concepts,
     texts)`, with all views and with only the bare name.
 
@@ -130,8 +135,8 @@ def held_out_pictures(classes, more, pairs, features, named, projection, seed=0)
                                generator=torch.Generator().manual_seed(seed)).chunk(2):
         unseen = pairs[half]
         teacher = Teacher(classes + more.without(set(unseen.offsets)) if more else classes)
-        half = half.tolist()
-        shown = torch.cat([parts[i] for i in half]), [named[i] for i in half], projection
+        places = half.tolist()
+        shown = torch.cat([parts[i] for i in places]), [named[i] for i in places], projection
         right.append([_named_right(*shown, teacher.of_concepts(unseen.views)),
                       _named_right(*shown, teacher.of_texts(unseen.views.name))])
     return torch.tensor(right).mean(0).tolist()

@@ -3,15 +3,21 @@
 import hashlib
 import math
 from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from .vocabulary import Vocabulary, WordNet
 
-def sentence_encoder(folder=None, max_tokens=64):
+
+def sentence_encoder(folder: str | Path | None = None,
+                     max_tokens: int = 64) -> Callable[[list[str]], Tensor]:
     """Return a function from a list of texts to unit sentence embeddings `[n, e]`, rounded to half
     precision.
 
@@ -42,18 +48,18 @@ def sentence_encoder(folder=None, max_tokens=64):
     return encode
 
 
-def text_provenance(texts, encoder):
+def text_provenance(texts: list[str], encoder: str) -> dict[str, Any]:
     """Return the provenance of texts' vectors: how many, their digest, the encoder's name."""
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     return {"texts": len(texts), "sha256": digest, "encoder": encoder}
 
 
-def kernel(a, b, sharpness=3.0):
+def kernel(a: Tensor, b: Tensor, sharpness: float = 3.0) -> Tensor:
     r"""Return $k(a,b)=\exp(s\,(a^\top b-1))$ between rows of unit vectors, `[n, d], [m, d]`."""
     return torch.exp(sharpness * (a.double() @ b.double().T - 1))
 
 
-def ridge_weights(gram, targets, ridge):
+def ridge_weights(gram: Tensor, targets: Tensor, ridge: Tensor) -> Tensor:
     r"""Return the dual weights $\alpha=(K+\mathrm{diag}(\lambda))^{-1}Y$ of kernel ridge
     regression, with a `ridge` $\lambda$ `[n]` for each pair."""
     return torch.linalg.solve(gram + torch.diag(ridge.to(gram.dtype)), targets)
@@ -67,9 +73,9 @@ class Graph:
     given `anchors`.
     """
 
-    def __init__(self, wordnet, anchors):
+    def __init__(self, wordnet: WordNet, anchors: Iterable[int | None]) -> None:
         self.wordnet = wordnet
-        below = defaultdict(int)
+        below: dict[int, int] = defaultdict(int)
         for offset in wordnet.synsets:
             for ancestor in wordnet.ancestors(offset):
                 below[ancestor] += 1
@@ -77,7 +83,7 @@ class Graph:
         self.column = {ancestor: i for i, ancestor in enumerate(sorted(wanted))}
         self.rarity = {a: math.log(len(wordnet.synsets) / below[a]) for a in wanted}
 
-    def __call__(self, offsets):
+    def __call__(self, offsets: Sequence[int | None]) -> Tensor:
         """Return unit vectors `[n, ancestors]`; a row of zeros where the offset is None."""
         rows = torch.zeros(len(offsets), max(1, len(self.column)))
         for i, offset in enumerate(offsets):
@@ -96,13 +102,13 @@ class Views:
     gloss: torch.Tensor
     graph: torch.Tensor
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Tensor | slice) -> "Views":
         return Views(self.name[rows], self.gloss[rows], self.graph[rows])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.name)
 
-    def __add__(self, other):
+    def __add__(self, other: "Views") -> "Views":
         return Views(torch.cat([self.name, other.name]), torch.cat([self.gloss, other.gloss]),
                      torch.cat([self.graph, other.graph]))
 
@@ -115,26 +121,26 @@ class Pairs:
     views: Views
     targets: torch.Tensor
     ridge: torch.Tensor
-    offsets: list
+    offsets: list[int | None]
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: Tensor) -> "Pairs":
         return Pairs(self.views[rows], self.targets[rows], self.ridge[rows],
                      [self.offsets[i] for i in rows.tolist()])
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.views)
 
-    def __add__(self, other):
+    def __add__(self, other: "Pairs") -> "Pairs":
         return Pairs(self.views + other.views, torch.cat([self.targets, other.targets]),
                      torch.cat([self.ridge, other.ridge]), self.offsets + other.offsets)
 
-    def without(self, offsets):
+    def without(self, offsets: Collection[int | None]) -> "Pairs":
         """Return the pairs whose synset is not among `offsets`."""
         return self[torch.tensor([i for i, offset in enumerate(self.offsets)
                                   if offset is None or offset not in offsets], dtype=torch.long)]
 
 
-def concept_kernel(a, b, graph_share=0.3):
+def concept_kernel(a: Views, b: Views, graph_share: float = 0.3) -> Tensor:
     """Return the teacher's kernel between concepts: names, glosses and hypernyms mixed."""
     text = (kernel(a.name, b.name) + kernel(a.gloss, b.gloss)) / 2
     return (1 - graph_share) * text + graph_share * (a.graph.double() @ b.graph.double().T)
@@ -143,7 +149,7 @@ def concept_kernel(a, b, graph_share=0.3):
 class Teacher:
     """Kernel ridge regression from concepts (or bare texts) to the image space, from `Pairs`."""
 
-    def __init__(self, pairs, graph_share=0.3):
+    def __init__(self, pairs: Pairs, graph_share: float = 0.3) -> None:
         self.views, self.graph_share = pairs.views, graph_share
         targets = pairs.targets.double()
         gram = concept_kernel(self.views, self.views, graph_share)
@@ -151,19 +157,20 @@ class Teacher:
         self.text_weights = ridge_weights(kernel(self.views.name, self.views.name), targets,
                                           pairs.ridge)
 
-    def of_concepts(self, views, chunk=4096):
+    def of_concepts(self, views: Views, chunk: int = 4096) -> Tensor:
         """Return unit vectors `[n, dim]` for concepts with all views known."""
         return torch.cat([F.normalize(concept_kernel(views[i:i + chunk], self.views,
                                                      self.graph_share) @ self.concept_weights,
                                       dim=1).float() for i in range(0, len(views), chunk)])
 
-    def of_texts(self, embeddings, chunk=4096):
+    def of_texts(self, embeddings: Tensor, chunk: int = 4096) -> Tensor:
         """Return unit vectors `[n, dim]` for bare texts, from their sentence embeddings."""
         return torch.cat([F.normalize(kernel(part, self.views.name) @ self.text_weights,
                                       dim=1).float() for part in embeddings.split(chunk)])
 
 
-def held_out_retrieval(classes, more=None, graph_share=0.3, folds=10, seed=0):
+def held_out_retrieval(classes: Pairs, more: Pairs | None = None, graph_share: float = 0.3,
+                       folds: int = 10, seed: int = 0) -> tuple[float, float, Tensor]:
     """Return how well the teacher names unseen classes: `(concepts, texts, predictions)`.
 
     The first two are percentages, with all views and with only the bare name; `predictions`
@@ -190,8 +197,10 @@ def held_out_retrieval(classes, more=None, graph_share=0.3, folds=10, seed=0):
     return *(100 * hits / len(classes)).tolist(), predictions
 
 
-def teacher_targets(teacher, vocabulary, word_vectors, offsets, gloss_vectors, graph,
-                    sharpness=8.0):
+def teacher_targets(
+        teacher: Teacher, vocabulary: Vocabulary, word_vectors: Tensor, offsets: list[int],
+        gloss_vectors: Tensor, graph: Callable[[list[int]], Tensor],
+        sharpness: float = 8.0) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
     r"""Return the teacher's vectors `(words [n, dim], concepts [pairs, dim], pairs)`.
 
     A noun may have several visual senses $s$: its target is their mean with weights

@@ -1,24 +1,32 @@
 """The text tower: CLIP's causal transformer, its token embeddings, and the texts it learns from."""
 
 import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from open_clip import OPENAI_IMAGENET_TEMPLATES
 from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
 from torch.nn import functional as F
 
 from .model import CONTEXT, principal_directions
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ..clip.text import TextEncoder
 
 START, END = 49406, 49407  # CLIP's start and end of text
 
 
-def tokenize_words(texts, limit):
+def tokenize_words(texts: Iterable[str], limit: int) -> list[list[int]]:
     """Return BPE token ids of `texts` without start and end, each cut to `limit` tokens."""
     tokenizer = SimpleTokenizer()
     return [tokenizer.encode(text)[:limit] for text in texts]
 
 
-def token_vectors(word_vectors, word_tokens, own_vectors, vocab_size=END + 1):
+def token_vectors(word_vectors: Tensor, word_tokens: list[list[int]], own_vectors: Tensor,
+                  vocab_size: int = END + 1) -> Tensor:
     """Return a vector for every BPE token, `[vocab_size, d]`.
 
     It is the average over the words that contain the token (a word of k tokens counts 1/k) and, for
@@ -37,13 +45,14 @@ def token_vectors(word_vectors, word_tokens, own_vectors, vocab_size=END + 1):
     return total / seen.clamp_min(1)[:, None]
 
 
-def token_strings(count):
+def token_strings(count: int) -> list[str]:
     """Return the first `count` strings of CLIP's BPE vocabulary, without the end-of-word mark."""
     tokenizer = SimpleTokenizer()
     return [tokenizer.decode([i]).strip() or "." for i in range(min(count, START))]
 
 
-def initialise_tokens(encoder, vectors, answers, std=0.02, seed=0):
+def initialise_tokens(encoder: "TextEncoder", vectors: Tensor, answers: Tensor,
+                      std: float = 0.02, seed: int = 0) -> None:
     """Fill the token embedding from `vectors [vocab, e]` (sentence space) and the teacher's
     `answers [vocab, dim]`, both by token (see `token_vectors`).
 
@@ -75,14 +84,16 @@ def _standardised(rows, count):
     return components / components.std()
 
 
-def pad(token_lists, tail):
+def pad(token_lists: list[list[int]], tail: list[int]) -> tuple[Tensor, Tensor]:
     """Return `(ids [n, s], end [n])` of token lists, each followed by `tail` and end of text."""
     rows = [ids + tail + [END] for ids in token_lists]
     end = torch.tensor([len(row) - 1 for row in rows])
     return torch.tensor([row + [0] * (int(end.max()) + 1 - len(row)) for row in rows]), end
 
 
-def encode_words(encoder, token_lists, prefix="a photo of a", suffix=".", context=None, batch=1024):
+def encode_words(encoder: "TextEncoder", token_lists: list[list[int]],
+                 prefix: str = "a photo of a", suffix: str = ".", context: Tensor | None = None,
+                 batch: int = 1024) -> Tensor:
     """Return unit features `[n, dim]` of words (as token lists) between `prefix` and `suffix`.
 
     `context [m, width]` replaces the prefix's token vectors, as CoOp does. Without gradients.
@@ -95,14 +106,14 @@ def encode_words(encoder, token_lists, prefix="a photo of a", suffix=".", contex
             for i in range(0, len(token_lists), batch)])
 
 
-def prefix_vectors(encoder, prefix):
+def prefix_vectors(encoder: "TextEncoder", prefix: list[int] | Tensor) -> Tensor:
     """Return the embeddings `[p, width]` of the start token and a prefix: token ids, or vectors."""
     if torch.is_tensor(prefix):
         return torch.cat([encoder.token_embedding(torch.tensor([START])), prefix])
     return encoder.token_embedding(torch.tensor([START, *prefix]))
 
 
-def encode(encoder, prefix, suffix, end):
+def encode(encoder: "TextEncoder", prefix: Tensor, suffix: Tensor, end: Tensor) -> Tensor:
     """Return features `[n, dim]` of texts that share the vectors `prefix` `[p, width]`.
 
     `suffix` `[n, s]` are token ids that end with the end of text at index `end` `[n]`.
@@ -110,14 +121,15 @@ def encode(encoder, prefix, suffix, end):
     return encoder(prefix[None], encoder.token_embedding(suffix)[None], end)[0]
 
 
-def nearest_names(features, word_features, words, count=5):
+def nearest_names(features: Tensor, word_features: Tensor, words: Sequence[str],
+                  count: int = 5) -> list[list[tuple[str, float]]]:
     """Return, for each row of `features`, the `count` nearest of `words` as `(word, cosine)`."""
     values, index = (features @ word_features.T).topk(min(count, len(words)), dim=1)
     return [[(words[i], round(v.item(), 2)) for i, v in zip(row, value, strict=True)]
             for row, value in zip(index.tolist(), values, strict=True)]
 
 
-def plural(word):
+def plural(word: str) -> str:
     """Return the regular English plural of a noun."""
     if re.search(r"(s|x|z|ch|sh)$", word):
         return word + "es"
@@ -135,7 +147,9 @@ class TextSampler:
     BARE = ("", "a", "an", "the", "my", "a photo of", "photo", "image of a")
     TAILS = ("", ".", "texture", "texture.", ", a type of object.", "in the scene.")
 
-    def __init__(self, vocabulary, targets, concepts, pairs, phrases, train, width, seed=0):
+    def __init__(self, vocabulary: Vocabulary, targets: Tensor, concepts: Tensor,
+                 pairs: list[tuple[int, int]], phrases: dict[int, list[str]], train: Tensor,
+                 width: int, seed: int = 0) -> None:
         self.generator = torch.Generator().manual_seed(seed)
         self.width, self.targets, self.train = width, targets, train
         self.weights = vocabulary.weights[train]
@@ -179,7 +193,7 @@ class TextSampler:
         prefix = (self.bare[0], self.bare[1], self.templates[0][0])[self._draw(3)]
         return prefix, *pad(tokenize_words(texts, 32), []), self.concept_targets[drawn]
 
-    def batch(self, size):
+    def batch(self, size: int) -> tuple[list[int] | Tensor, Tensor, Tensor, Tensor]:
         """Return one batch. Of twenty batches four are descriptions (a third as many), four bare
         words, six in templates, one after random words, five after random vectors."""
         kind = self._draw(20)
@@ -188,6 +202,7 @@ class TextSampler:
         index = self._words(size)
         tokens = self.plurals if self._draw(5) == 0 else self.tokens
         tail = self.tails[self._draw(2) if self._draw(2) else self._draw(len(self.tails))]
+        prefix: list[int] | Tensor
         if kind < 8:
             prefix = self.bare[self._draw(len(self.bare))]
         elif kind < 14:

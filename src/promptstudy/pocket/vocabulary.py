@@ -3,6 +3,7 @@
 import math
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,14 +27,14 @@ class Synset:
 
     offset: int
     lexfile: int
-    lemmas: tuple
-    parents: tuple
-    parts: tuple
+    lemmas: tuple[str, ...]
+    parents: tuple[int, ...]
+    parts: tuple[int, ...]
     instance: bool
     gloss: str
 
     @property
-    def visible(self):
+    def visible(self) -> bool:
         """Is it a kind of thing that one can see? Single persons and places are not kinds."""
         return self.lexfile in LEXFILES and not self.instance
 
@@ -43,11 +44,11 @@ class WordNet:
     """Nouns and adjectives of WordNet: `synsets` by offset, `senses` of a noun as
     `[(offset, tag count)]`, `adjectives` in alphabetical order."""
 
-    synsets: dict
-    senses: dict
-    adjectives: list
+    synsets: dict[int, Synset]
+    senses: dict[str, list[tuple[int, int]]]
+    adjectives: list[str]
 
-    def ancestors(self, offset):
+    def ancestors(self, offset: int) -> set[int]:
         """Return the set of offsets on every path from `offset` to the root, itself included."""
         found, todo = set(), [offset]
         while todo:
@@ -75,7 +76,7 @@ def _synset(line):
                   instance, gloss.split('; "')[0].strip())
 
 
-def read_wordnet(folder):
+def read_wordnet(folder: str | Path) -> WordNet:
     """Return the `WordNet` read from a folder with `data.noun`, `data.adj` and `index.sense`.
 
     Raises `FileNotFoundError` saying which file is missing and where WordNet comes from.
@@ -100,12 +101,12 @@ def read_wordnet(folder):
     return WordNet(synsets, dict(senses), sorted(adjectives))
 
 
-def gloss_text(synset):
+def gloss_text(synset: Synset) -> str:
     """Return a synset's synonyms and gloss as one line, as the teacher reads it."""
     return f"{', '.join(synset.lemmas)}: {synset.gloss}"
 
 
-def phrases(wordnet, offset):
+def phrases(wordnet: WordNet, offset: int) -> list[str]:
     """Return what WordNet says of a synset as phrases that can follow its name in a description:
     its gloss, the kind of thing it is, and up to four of its parts (where they are known)."""
     synset = wordnet.synsets[offset]
@@ -119,13 +120,13 @@ def phrases(wordnet, offset):
     return found
 
 
-def visual_senses(wordnet, word):
+def visual_senses(wordnet: WordNet, word: str) -> list[tuple[int, int]]:
     """Return `[(offset, tag count)]` of the senses of `word` that one can see."""
     return [(offset, count) for offset, count in wordnet.senses.get(word.lower(), ())
             if wordnet.synsets[offset].visible]
 
 
-def imagenet_classes():
+def imagenet_classes() -> tuple[list[str], list[str], list[str]]:
     """Return `(names, lemmas, glosses)` of the 1000 ImageNet classes, in the order of the rows.
 
     `names` are open_clip's readable names, `lemmas` the synonyms and `glosses` the definitions of
@@ -140,7 +141,8 @@ def imagenet_classes():
             [gloss.strip() for _, _, gloss in full])
 
 
-def imagenet_synsets(wordnet, lemmas, glosses):
+def imagenet_synsets(wordnet: WordNet, lemmas: Sequence[str],
+                     glosses: Sequence[str]) -> list[int | None]:
     """Return, for each ImageNet class, the offset of its synset in `wordnet`, or None.
 
     The offsets of ImageNet are those of an older WordNet, so classes are found by their words and
@@ -150,15 +152,15 @@ def imagenet_synsets(wordnet, lemmas, glosses):
         return len(a & b) / max(1, len(a | b))
 
     found = []
-    for words, gloss in zip(lemmas, glosses, strict=True):
-        words = {word.strip().lower() for word in words.split(",")}
-        gloss = set(re.findall(r"\w+", gloss.lower()))
+    for synonyms, definition in zip(lemmas, glosses, strict=True):
+        words = {word.strip().lower() for word in synonyms.split(",")}
+        gloss = set(re.findall(r"\w+", definition.lower()))
         scores = {}
         for offset in {offset for word in words for offset, _ in wordnet.senses.get(word, ())}:
             synset = wordnet.synsets[offset]
             scores[offset] = (overlap(words, {lemma.lower() for lemma in synset.lemmas})
                               + overlap(gloss, set(re.findall(r"\w+", synset.gloss.lower()))))
-        best = max(scores, key=scores.get) if scores else None
+        best = max(scores, key=scores.__getitem__) if scores else None
         found.append(best if best is not None and scores[best] > 0.5 else None)
     return found
 
@@ -168,15 +170,16 @@ class Vocabulary:
     """The texts to learn: `words` (nouns, then adjectives, then ImageNet names), the sampling
     weight of each, and for nouns the visual senses `[(offset, tag count)]` (else empty)."""
 
-    words: list
+    words: list[str]
     weights: torch.Tensor
-    senses: list
+    senses: list[list[tuple[int, int]]]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.words)
 
 
-def visual_vocabulary(wordnet, class_names, max_nouns=None, max_adjectives=None):
+def visual_vocabulary(wordnet: WordNet, class_names: Sequence[str], max_nouns: int | None = None,
+                      max_adjectives: int | None = None) -> Vocabulary:
     """Return the `Vocabulary` of nouns one can see, of adjectives that describe a surface, and of
     the ImageNet names.
 
