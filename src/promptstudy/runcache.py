@@ -4,6 +4,7 @@ A stage that has run somewhere is in the run cache under what it was made from. 
 project that uses the same cache can take its results from there instead of running it.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ def opened(root: Path, cache: str | None = None) -> Iterator[Any]:
     Raises `UserError` for what DVC cannot read, and if another DVC command is running there.
     """
     from dvc.repo import Repo
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # it would name every stage that it takes
     # a link where the file system has them: features are too large to be copied for every job
     config = {"cache": {"dir": cache, "type": ["reflink", "hardlink", "symlink", "copy"]}}
     with readable_errors(root), Repo(str(root), config=config if cache else None) as repo:
