@@ -216,8 +216,9 @@ def small(tiny_suite, tmp_path):
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(PROJECT / file, root)
     params = yaml.safe_load((root / "params.yaml").read_text())
-    for name in ("kgcoop", "prograd", "dualpt", "dualview", "aape", "captioned"):
+    for name in ("kgcoop", "prograd", "dualpt", "dualview", "aape"):
         params.pop(name)
+    params["captioned"] = {}
     params["datasets"].pop("figures")
     params["transfer"]["domain"].pop("photos")
     (root / "params.yaml").write_text(yaml.safe_dump(params))
@@ -243,46 +244,58 @@ def small(tiny_suite, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not slurm_cluster.available(),
                     reason="needs root and Debian's packages slurm-wlm and munge")
-def test_a_cluster_that_loses_a_job_and_a_node_gives_the_bytes_of_dvc_repro(small, tmp_path):
+def test_a_cluster_that_loses_a_job_and_a_node_gives_the_bytes_of_dvc_repro(small, tmp_path,
+                                                                            monkeypatch):
     alone = tmp_path / "alone"
     git("clone", "--quiet", str(small), str(alone))
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm" / "slurm.conf"))
     reference = dvc(alone, "repro")
-    with slurm_cluster.Cluster(tmp_path / "slurm") as slurm:
-        def command(*words):
-            run = subprocess.run([sys.executable, "-m", "promptstudy", "cluster", *words],
-                                 cwd=small, env=environment(small, **slurm.environment), text=True,
-                                 capture_output=True)
-            assert run.returncode == 0, run.stdout + run.stderr
-            return run.stdout
-
-        def words():
-            return {state.stage: state.word for state in cluster.states(small)}
-
-        os.environ |= slurm.environment
-        try:
-            assert "sent 8 jobs" in command("submit")
-            slurm.wait(lambda: words()["features@shapes"] == "RUNNING")
-            slurm.command("scancel", "--signal=KILL", "--full", "--name=features@shapes", "--me")
-            slurm.wait(lambda: "killed" in words().values() and not cluster._queued(small))
-            assert words()["check"] == "done" and words()["evaluate"] == "cancelled"
-            said = command("status")
-            assert "features@shapes: killed; .work/cluster/features@shapes-" in said
-
-            assert "sent 7 jobs" in command("submit")
-            log = slurm.wait(lambda: list((small / JOBS).glob("coop@shapes-*.log")))[-1]
-            slurm.wait(lambda: "begins" in log.read_text())
-            node = slurm.command("squeue", "-h", "-n", "coop@shapes", "-o", "%N").strip()
-            slurm.kill(node)
-            slurm.wait(lambda: node in slurm.command("sinfo", "-h", "-t", "down", "-o", "%N"))
-            slurm.start(node)
-            slurm.wait(lambda: not cluster._queued(small))
-            assert set(words().values()) == {"done"}, command("status")
-            assert log.read_text().count("== coop@shapes: begins") > 1
-        finally:
-            for name in slurm.environment:
-                del os.environ[name]
-    finish(reference)
+    try:
+        with slurm_cluster.Cluster(tmp_path / "slurm") as slurm:
+            lose_a_job(small, slurm)
+            lose_a_node(small, slurm)
+        finish(reference)
+    finally:
+        reference.kill()  # if it has not ended; its stages end with it
     said = finish(dvc(small, "repro"))
     assert "Running stage" not in said and not (small / ".work" / "stages.jsonl").exists()
     made = small / "reports" / "results.csv"
     assert made.read_bytes() == (alone / "reports" / "results.csv").read_bytes()
+
+
+def command(project, *words):
+    """Run `promptstudy cluster`; return what it prints."""
+    run = subprocess.run([sys.executable, "-m", "promptstudy", "cluster", *words], cwd=project,
+                         env=environment(project), text=True, capture_output=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def words(project):
+    return {state.stage: state.word for state in cluster.states(project)}
+
+
+def lose_a_job(project, slurm):
+    assert "sent 8 jobs" in command(project, "submit")
+    slurm.wait(lambda: words(project)["features@shapes"] == "RUNNING")
+    slurm.command("scancel", "--signal=KILL", "--full", "--name=features@shapes", "--me")
+    slurm.wait(lambda: not cluster._queued(project))
+    # what does not depend on it has gone on
+    assert words(project) == {
+        "check": "done", "shifted": "done", "features@shapes": "killed",
+        **dict.fromkeys(["describe@shapes", "linear_probe@shapes", "coop@shapes", "evaluate",
+                         "metrics"], "cancelled")}
+    assert "features@shapes: killed; .work/cluster/features@shapes-" in command(project, "status")
+
+
+def lose_a_node(project, slurm):
+    assert "sent 6 jobs" in command(project, "submit")
+    log = slurm.wait(lambda: list((project / JOBS).glob("coop@shapes-*.log")))[0]
+    slurm.wait(lambda: "begins" in log.read_text())
+    node = slurm.command("squeue", "-h", "-n", "coop@shapes", "-o", "%N").strip()
+    slurm.kill(node)
+    slurm.wait(lambda: node in slurm.command("sinfo", "-h", "-t", "down", "-o", "%N"))
+    slurm.start(node)
+    slurm.wait(lambda: not cluster._queued(project))
+    assert set(words(project).values()) == {"done"}, command(project, "status")
+    assert log.read_text().count("== coop@shapes: begins") > 1

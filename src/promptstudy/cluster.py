@@ -139,15 +139,15 @@ class State(NamedTuple):
 def states(root: Path) -> list[State]:
     """Return the state of every stage that was sent.
 
-    It is `done`, `failed`, SLURM's word for a job in the queue, `killed` (it has begun, and its job
-    is gone) or `cancelled` (it has not begun). Raises `UserError` if nothing was sent.
+    It is `done`, `failed`, SLURM's word for a job in the queue, `killed` (its job has begun, and is
+    gone) or `cancelled` (it has not begun). Raises `UserError` if nothing was sent.
     """
     queued, found = _queued(root), []
     for stage, (job, _, first) in _sent(root).items():
         log = root / JOBS / f"{first}-{job}.log"
         text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-        begun, ended, said = _read(text, stage)
-        word = queued[stage][2] if stage in queued else "killed" if begun else "cancelled"
+        ended, said = _read(text, stage)
+        word = queued[stage][2] if stage in queued else "killed" if text else "cancelled"
         if ended and word != "PENDING":  # a job that was sent back to the queue begins again
             word = ended
         lines = [line.rpartition("\r")[2] for line in said.rstrip().split("\n")]  # progress bars
@@ -158,13 +158,16 @@ def states(root: Path) -> list[State]:
 
 
 def _read(log, stage):
-    """Return of a stage in a job's log: has it begun, how it ended, and what it said, at last."""
-    before, begun, said = log.rpartition(f"== {stage}: begins")
+    """Return how a stage in a job's log has ended, `done`, `failed` or None, and what it said.
+
+    Of several tries the last counts. If it has not begun, the whole log is returned.
+    """
+    _, begun, said = log.rpartition(f"== {stage}: begins")
     if not begun:
-        return False, None, log
+        return None, log
     said = re.split(rf"(?m)^== (?!{re.escape(stage)}: )", said)[0]  # the next stage of the job
     ended = re.search(rf"(?m)^== {re.escape(stage)}: (done|failed)", said)
-    return True, ended and ended[1], said
+    return ended and ended[1], said
 
 
 def run(root: Path, stages: list[str], commit: str) -> None:
