@@ -124,7 +124,7 @@ class Cluster:
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             assert time.monotonic() < deadline, self.command("squeue", "-l")
-            time.sleep(0.3)
+            time.sleep(1)
         return value
 
 

@@ -292,10 +292,11 @@ def lose_a_node(project, slurm):
     assert "sent 6 jobs" in command(project, "submit")
     log = slurm.wait(lambda: list((project / JOBS).glob("coop@shapes-*.log")))[0]
     slurm.wait(lambda: "begins" in log.read_text())
-    node = slurm.command("squeue", "-h", "-n", "coop@shapes", "-o", "%N").strip()
+    job, node = slurm.command("squeue", "-h", "-n", "coop@shapes", "-o", "%i %N").split()
     slurm.kill(node)
     slurm.wait(lambda: node in slurm.command("sinfo", "-h", "-t", "down", "-o", "%N"))
     slurm.start(node)
+    slurm.command("scontrol", "update", f"JobId={job}", "StartTime=now")  # it would wait 2 minutes
     slurm.wait(lambda: not cluster._queued(project))
     assert set(words(project).values()) == {"done"}, command(project, "status")
     assert log.read_text().count("== coop@shapes: begins") > 1

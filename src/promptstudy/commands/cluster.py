@@ -66,8 +66,8 @@ def _plan(args, params):
         after[name] = list(dict.fromkeys(job_of[stage] for stage in job.after))
         hours[name] = sum(planning.hours_of(work[stage], speed) for stage in job.stages)
         memory = max(work[stage].memory(speed) for stage in job.stages) / 1e9
-        print(f"{name}: {hours[name]:.2f} hours, {memory:.1f} GB"
-              f"{', after ' if after[name] else ''}{', '.join(after[name])}")
+        waits = ", ".join(after[name][:3]) + (", ..." if len(after[name]) > 3 else "")
+        print(f"{name}: {hours[name]:.2f} hours, {memory:.1f} GB{waits and f', after {waits}'}")
     unsure = planning.UNSURE
     total, whole = sum(hours.values()), planning.elapsed(after, hours, args.gpus)
     machine = "GPU, as assumed," if args.gpus else "node like this machine"
