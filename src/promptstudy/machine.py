@@ -1,4 +1,7 @@
-"""How fast this machine is, measured in a few seconds with a model of the suite's shape."""
+"""How fast this machine is, measured in a few seconds with a model of the suite's shape.
+
+How fast a GPU is that is not at hand is assumed.
+"""
 
 import logging
 import os
@@ -12,7 +15,7 @@ from .clip.backbone import best_device
 from .clip.image_features import encode_images
 from .clip.openclip import open_clip
 from .clip.text import TextEncoder
-from .cost import Size, Speed, Tower, image_shape, text_gflop, untrained
+from .cost import Size, Speed, Tower, image_gflop, image_shape, text_gflop, untrained
 from .methods.coop import CoOp
 from .params import Params
 from .params.method import ContextParams
@@ -21,6 +24,17 @@ from .training import AT_ONCE, Batch
 CLASSES, CTX = (2, 50), 16  # the small step shows what a step takes at least
 PATIENCE = 2.0  # seconds for each of the three measurements
 DECODE_SECONDS = 0.0033  # of one core for a crop of 500 x 375 pixels: benchmarks/extraction.csv
+# ASSUMED of one A100: what it sustains in single precision (half its peak), which training computes
+# in, and in bfloat16 (a third of its peak), which features are extracted in; what a step takes at
+# least, 3,000 operations being started; and 16 cores that decode.
+TFLOPS_FP32, TFLOPS_BF16, STEP_SECONDS, CORES = 10, 100, 0.015, 16
+
+
+def assumed_gpu(params: Params) -> Speed:
+    """Return the `Speed` of a GPU with 16 CPU cores as it is assumed, with the suite's backbone."""
+    gflop = image_gflop(params.backbone.name, params.root)
+    images = min(1000 * TFLOPS_BF16 / gflop, CORES / DECODE_SECONDS)
+    return Speed(1000 * TFLOPS_FP32, images, STEP_SECONDS)
 
 
 def measure(params: Params) -> Speed:

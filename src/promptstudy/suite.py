@@ -36,16 +36,18 @@ def make_suite(root: Path, name: str, folder: Path, data_root: Path | None = Non
         value = json.dumps(str(data_root.expanduser().absolute()))
         text = re.sub(r"(?m)^data_root:.*$", lambda _: f"data_root: {value}", text)
     load_params(source)  # so that nothing is made of params that cannot be used
-    _git("clone", "--quiet", str(root), str(folder))
-    _git("-C", str(folder), "switch", "--quiet", "--create", f"suite-{name}")
+    git("clone", "--quiet", str(root), str(folder))
+    git("-C", str(folder), "switch", "--quiet", "--create", f"suite-{name}")
     write_text(folder / "params.yaml", text)
     rewrite(load_params(folder / "params.yaml"))
     # the frozen stage's page is all that belongs to every suite
-    _git("-C", str(folder), "rm", "--quiet", "-r", "--ignore-unmatch", "dvc.lock", "reports",
+    git("-C", str(folder), "rm", "--quiet", "-r", "--ignore-unmatch", "dvc.lock", "reports",
          ":!reports/00_pocket_clip.html")
 
 
-def _git(*arguments):
+def git(*arguments: str) -> str:
+    """Return what a git command prints; raises `UserError` with git's message if it fails."""
     run = subprocess.run(["git", *arguments], capture_output=True, text=True)
     if run.returncode:
         raise UserError(f"git {arguments[0]} failed: {run.stderr.strip()}")
+    return run.stdout
