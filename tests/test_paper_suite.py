@@ -1,10 +1,10 @@
 """The paper suite and the laptop suite, end to end, on datasets in miniature.
 
 The paper suite has all fifteen datasets, every method and protocol. `promptstudy suite` makes the
-folder, and what DVC would run there is run: every command of
-`dvc.yaml` in the order of its graph. Only the tower (random, of two layers), the images and the
-numbers of epochs, shots, seeds and views are small. Notebooks are executed in this process, since
-a hundred kernels would take a quarter of an hour; `test_pipeline` runs notebooks as users do.
+folder, and what DVC would run there is run: every command of `dvc.yaml` in the order of its graph.
+Only the tower (random, of two layers), the images and the numbers of epochs, shots, seeds and views
+are small. Notebooks are executed in this process, since a hundred kernels would take a quarter of
+an hour; `test_pipeline` runs notebooks as users do.
 """
 
 import multiprocessing.util

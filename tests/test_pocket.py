@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from open_clip import get_tokenizer
+from PIL import Image
 from torch.nn import functional as F
 
 from promptstudy import pocket
 from promptstudy.clip.backbone import load_backbone
 from promptstudy.clip.text import TextEncoder
 from promptstudy.files import load_tensors
-from promptstudy.pocket import distillation
+from promptstudy.pocket import distillation, pictures
 
 HERE = Path(__file__).parent
 MINI = HERE / "wordnet_mini"
@@ -248,17 +249,24 @@ def test_stamps_are_named_by_the_end_of_their_text(wordnet, tmp_path):
                                                                                "tench"]
 
 
+def test_a_picture_larger_than_pillow_likes_is_made_smaller(tmp_path, monkeypatch):
+    Image.new("RGBA", (60, 30), "red").save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr(pictures, "LARGEST", 20)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(tmp_path / "large.png")
+    small = pictures.on_white(tmp_path / "large.png")
+    assert small.size == (20, 10) and small.mode == "RGB"
+    assert Image.MAX_IMAGE_PIXELS == 100  # for images of users the limit stays
+
+
 def test_pictures_are_laid_on_white_and_their_style_is_taken_away(tmp_path):
-    from PIL import Image
-
-    from promptstudy.pocket.pictures import Named, on_white
-
     clear = tmp_path / "clear.png"
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(clear)
-    assert on_white(clear).getextrema() == ((255, 255),) * 3
+    assert pictures.on_white(clear).getextrema() == ((255, 255),) * 3
     generator = torch.Generator().manual_seed(0)
     features, style = torch.randn(5, 8, generator=generator), 100 * torch.ones(8)
-    named = [Named("a", 1, ("1", "2")), Named("b", 2, ("3", "4", "5"))]
+    named = [pictures.Named("a", 1, ("1", "2")), pictures.Named("b", 2, ("3", "4", "5"))]
     P = torch.eye(6, 8)
     rows = pocket.picture_rows(features + style, named, P)
     torch.testing.assert_close(rows, pocket.picture_rows(features, named, P), rtol=0, atol=1e-4)

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .clip.backbone import best_device
+from .batches import on_gpu
 from .clip.image_features import encode_images
 from .clip.openclip import open_clip
 from .clip.text import TextEncoder
@@ -64,18 +64,16 @@ def _step(params, encoder, n_classes):
 @torch.no_grad()
 def _images(params, model):
     """Return images a second through the image tower, on a GPU if there is one; decoding apart."""
-    device = best_device()
-    count = params.features.batch_size if device.type == "cuda" else 4
-    images = torch.randn(*image_shape(model, count), device=device)
-    tower = model.to(device)
+    with on_gpu(model) as device:
+        gpu = device.type == "cuda"
+        count = params.features.batch_size if gpu else 4
+        images = torch.randn(*image_shape(model, count), device=device)
 
-    def encode():
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            encode_images(tower, images)[0].sum().item()
+        def encode():
+            with torch.autocast(device.type, torch.bfloat16, enabled=gpu):
+                encode_images(model, images)[0].sum().item()
 
-    clock = time.perf_counter if device.type == "cuda" else _cpu_seconds
-    seconds = _fastest(encode, clock)
-    model.to("cpu")
+        seconds = _fastest(encode, time.perf_counter if gpu else _cpu_seconds)
     return min(count / seconds, (os.cpu_count() or 1) / DECODE_SECONDS)
 
 
