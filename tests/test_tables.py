@@ -117,6 +117,12 @@ def test_cosines_have_three_decimals_and_other_numbers_one():
     assert shown == [["cosine of both", "0.123", "0.500", "1,200"], ["share", "0.1", "0.500", "3"]]
 
 
+def test_the_accuracy_of_a_variant_called_cosine_has_one_decimal():
+    frame = pd.DataFrame({"variant": ["cosine"], "base": [50.556], "cosine to the text": [0.5]})
+    page = BeautifulSoup(Table(frame, "What.", "v", units={"base": "%"}).html, "html.parser")
+    assert [cell.text for cell in page.tbody.find_all("td")] == ["cosine", "50.6", "0.500"]
+
+
 def test_a_list_of_values_is_a_table_of_two_columns():
     values = {"zero-shot": Cell.of([0], [40]), "16 shots": Cell.of([1, 2], [50, 52])}
     shown = listed(values, "Accuracy.", "few shot", "trained with", "accuracy", "%")

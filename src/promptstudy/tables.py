@@ -30,8 +30,9 @@ class Table:
     """A DataFrame as it is shown: in a page through `html`, in a notebook as a cell's value.
 
     `Cell` is shown as mean ± deviation with its seeds, `Interval` as difference with its limits,
-    other numbers with one decimal (three where the column or the row is called a cosine), a method
-    with its name, colour and marker. What ± and the marks mean is added to the caption.
+    other numbers with one decimal (three without a unit where the column or the row is called a
+    cosine), a method with its name, colour and marker. What ± and the marks mean is added to the
+    caption.
     """
 
     def __init__(self, frame: pd.DataFrame, caption: str, name: str, best: Iterable[str] = (),
@@ -76,7 +77,9 @@ class Table:
             return {"text": METHODS[value], "mark": mark(value), "classes": []}
         if self._numeric[column]:
             whole = float(value).is_integer() and not isinstance(value, float)
-            form = "," if whole else ".3f" if "cosine" in f"{column} {row}" else ".1f"
+            # a cosine has no unit, which tells it from the accuracy of a variant of that name
+            cosine = "cosine" in f"{column} {row}" and str(column) not in self.units
+            form = "," if whole else ".3f" if cosine else ".1f"
             return {"text": f"{value:{form}}", "sort": f"{value:.4f}",
                     "classes": ["n"]}
         return {"text": str(value), "classes": [slug(value)] if column == "verdict" else []}
