@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from promptstudy.suite import FROZEN
+
 PROJECT = Path(__file__).parents[1]
 BIN = str(Path(sys.executable).parent)
 
@@ -87,7 +89,8 @@ def make_project(root, suite):
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(PROJECT / file, root)
     (root / "reports").mkdir()
-    (root / "reports" / "00_pocket_clip.html").write_text("the frozen stage's page")
+    for name in FROZEN:
+        (root / "reports" / name).write_text("made by a frozen stage")
     finish(dvc(root, "init", "--no-scm", "--quiet", "--force"))
     shutil.copy(PROJECT / ".dvcignore", root)
     shutil.copytree(PROJECT / ".dvc" / "plots", root / ".dvc" / "plots")

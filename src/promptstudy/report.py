@@ -28,7 +28,9 @@ PAGES = {  # stem: what it is called, what is on it, and is there one for every 
     "07_evaluate": (
         "Evaluation", "scores on test images, classes that gain and lose, example predictions",
         False),
-    "08_figures": ("Figures", "all figures of the results, and the papers' claims", False)}
+    "08_figures": ("Figures", "all figures of the results, and the papers' claims", False),
+    "09_captioning": (
+        "Captions and answers", "AAPE with a frozen language model that reads images", False)}
 
 
 def write_report(params: Params) -> Path:

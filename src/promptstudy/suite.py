@@ -16,6 +16,9 @@ from .params import load_params
 from .stages import rewrite
 from .textfiles import read_text
 
+# What frozen stages made, in reports/.
+FROZEN = ("00_pocket_clip.html", "09_captioning.html", "captioning.csv")
+
 
 def make_suite(root: Path, name: str, folder: Path, data_root: Path | None = None) -> None:
     """Clone the project at `root` to `folder`, on a branch `name`, to run `params-<name>.yaml`.
@@ -40,9 +43,9 @@ def make_suite(root: Path, name: str, folder: Path, data_root: Path | None = Non
     _git("-C", str(folder), "switch", "--quiet", "--create", f"suite-{name}")
     write_text(folder / "params.yaml", text)
     rewrite(load_params(folder / "params.yaml"))
-    # the frozen stage's page is all that belongs to every suite
+    # what frozen stages made is all that belongs to every suite
     _git("-C", str(folder), "rm", "--quiet", "-r", "--ignore-unmatch", "dvc.lock", "reports",
-         ":!reports/00_pocket_clip.html")
+         *(f":!reports/{name}" for name in FROZEN))
 
 
 def _git(*arguments):

@@ -1,0 +1,1 @@
+"""Captions and answers about images by a frozen language model: LiMBeR, and AAPE on top of it."""
