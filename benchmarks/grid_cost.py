@@ -4,22 +4,25 @@
 
 Every setting that `params-paper.yaml` trains, with its own epochs, on four backbones: 1 to 16 shots
 of eleven datasets, base-to-new, what is trained on ImageNet to be tested elsewhere, the ablations.
-Operations are counted by `promptstudy.cost`; the rates of a GPU are ASSUMED, see below. Evaluation
-is left out. `python -m promptstudy plan` does the same for a suite on this machine.
+Operations are counted by `promptstudy.cost`; a GPU's rates are ASSUMED in `promptstudy.machine`.
+Evaluation is left out. `python -m promptstudy plan` does the same for a suite on this machine,
+`python -m promptstudy cluster plan --gpus N` on so many GPUs.
 """
 
 from pathlib import Path
 
 from promptstudy.cost import Speed, Tower, Work, encoding, image_gflop, training
-from promptstudy.machine import DECODE_SECONDS
+from promptstudy.machine import (
+    CORES,
+    DECODE_SECONDS,
+    STEP_SECONDS,
+    TFLOPS_BF16,
+    TFLOPS_FP32,
+)
 from promptstudy.params import load_params
 from promptstudy.planning import stages_of
 from promptstudy.sizes import size_of
 
-# ASSUMED of one A100: what it sustains in single precision (half its peak), which training computes
-# in, and in bfloat16 (a third of its peak), which features are extracted in; what a step takes at
-# least, 3,000 operations being started; and 16 cores that decode.
-TFLOPS_FP32, TFLOPS_BF16, STEP_SECONDS, CORES = 10, 100, 0.015, 16
 BACKBONES = ("RN50-quickgelu", "RN101-quickgelu", "ViT-B-32-quickgelu", "ViT-B-16-quickgelu")
 
 
@@ -29,7 +32,10 @@ def main():
     params._root = Path(__file__).parents[1]
     speed = Speed(1000 * TFLOPS_FP32, float("inf"), STEP_SECONDS)
     sizes = {name: size_of(params, name) for name in params.every_dataset}
-    n_stages = len(stages_of(params))
+    stages = stages_of(params)  # `promptstudy suite` adds those of its other methods
+    added = [method for method in params.methods
+             if f"{method}@{next(iter(params.datasets))}" not in stages]
+    n_stages = len(stages) + len(added) * len(params.datasets)
 
     print(f"{n_stages} stages a backbone\n")
     print(f"{'training':10} {'runs':>6} {'steps':>10} {'PFLOP':>8} {'hours':>7}")

@@ -87,6 +87,7 @@ def test_data_training_and_evaluation_need_no_extra(modules):
     ("commands.notebook", "notebooks"), ("commands.report", "notebooks"),
     ("commands.strip", "notebooks"), ("plots.style", "notebooks"), ("commands.repro", "pipeline"),
     ("commands.stages", "pipeline"), ("commands.suite", "pipeline"),
+    ("commands.cluster", "pipeline"),
     ("commands.ask", "llm"), ("commands.llm", "llm"),
     ("pocket.model", "pocket"), ("pocket.teacher", "pocket"), ("pocket.vocabulary", "pocket")])
 def test_other_commands_need_their_extra(module, extra):

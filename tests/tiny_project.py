@@ -77,17 +77,22 @@ if stage:
 """
 
 
-def make_project(root, suite):
-    """Make `root` the project as cloned, with a suite's params and data, after a first `dvc repro`.
-
-    `witness.log` beside it tells what each stage used.
-    """
+def copy_project(root, suite):
+    """Make `root` the project as cloned, with a suite's params and data; DVC does not know it."""
     shutil.copytree(suite, root, ignore=shutil.ignore_patterns("artefacts", "reports"))
     for folder in ("notebooks", "src"):
         shutil.copytree(PROJECT / folder, root / folder,
                         ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for file in ("dvc.yaml", ".dvcignore"):
         shutil.copy(PROJECT / file, root)
+
+
+def make_project(root, suite):
+    """Make `root` such a project after a first `dvc repro`.
+
+    `witness.log` beside it tells what each stage used.
+    """
+    copy_project(root, suite)
     (root / "reports").mkdir()
     for name in FROZEN:
         (root / "reports" / name).write_text("made by a frozen stage")

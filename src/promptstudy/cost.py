@@ -4,6 +4,7 @@ Operations are those of matrix products, two for each multiplication with its ad
 from them and from what a machine does in a second (`Speed`), measured or assumed.
 """
 
+import logging
 from typing import NamedTuple
 
 import torch
@@ -161,6 +162,7 @@ def untrained(name, root):
 
     A `local-dir:` folder is relative to `root`.
     """
+    logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that the weights are random
     source = f"{LOCAL}{root / name.removeprefix(LOCAL)}" if name.startswith(LOCAL) else name
     return open_clip.create_model(source, load_weights=False), source
 

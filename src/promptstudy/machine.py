@@ -1,6 +1,8 @@
-"""How fast this machine is, measured in a few seconds with a model of the suite's shape."""
+"""How fast this machine is, measured in a few seconds with a model of the suite's shape.
 
-import logging
+How fast a GPU is that is not at hand is assumed.
+"""
+
 import os
 import time
 from typing import cast
@@ -12,7 +14,7 @@ from .batches import on_gpu
 from .clip.image_features import encode_images
 from .clip.openclip import open_clip
 from .clip.text import TextEncoder
-from .cost import Size, Speed, Tower, image_shape, text_gflop, untrained
+from .cost import Size, Speed, Tower, image_gflop, image_shape, text_gflop, untrained
 from .methods.coop import CoOp
 from .params import Params
 from .params.method import ContextParams
@@ -21,6 +23,17 @@ from .training import AT_ONCE, Batch
 CLASSES, CTX = (2, 50), 16  # the small step shows what a step takes at least
 PATIENCE = 2.0  # seconds for each of the three measurements
 DECODE_SECONDS = 0.0033  # of one core for a crop of 500 x 375 pixels: benchmarks/extraction.csv
+# ASSUMED of one A100: what it sustains in single precision (half its peak), which training computes
+# in, and in bfloat16 (a third of its peak), which features are extracted in; what a step takes at
+# least, 3,000 operations being started; and 16 cores that decode.
+TFLOPS_FP32, TFLOPS_BF16, STEP_SECONDS, CORES = 10, 100, 0.015, 16
+
+
+def assumed_gpu(params: Params) -> Speed:
+    """Return the `Speed` of a GPU with 16 CPU cores as it is assumed, with the suite's backbone."""
+    gflop = image_gflop(params.backbone.name, params.root)
+    images = min(1000 * TFLOPS_BF16 / gflop, CORES / DECODE_SECONDS)
+    return Speed(1000 * TFLOPS_FP32, images, STEP_SECONDS)
 
 
 def measure(params: Params) -> Speed:
@@ -30,7 +43,6 @@ def measure(params: Params) -> Speed:
     the time counts that this process has it, so that the measurement can share the machine.
     """
     cores = torch.get_num_threads()
-    logging.getLogger().setLevel(logging.ERROR)  # open_clip warns that the weights are random
     model, source = untrained(params.backbone.name, params.root)
     model.eval().requires_grad_(False)
     encoder = TextEncoder(model, open_clip.get_tokenizer(source))

@@ -1,5 +1,6 @@
 """What the stages of a suite will cost: `promptstudy plan`, and the first line of `make repro`."""
 
+import heapq
 from collections.abc import Iterable
 
 import pandas as pd
@@ -56,6 +57,31 @@ def _work(params, stage, tower, size):
     return Work()
 
 
+def hours_of(work: Work, speed: Speed) -> float:
+    """Return the hours of a stage with that `Work`, its start and its page included."""
+    return (work.seconds(speed) + STAGE_SECONDS) / 3600
+
+
+def elapsed(after: dict[str, list[str]], hours: dict[str, float],
+            at_once: int | None = None) -> float:
+    """Return the hours until all jobs have ended, `at_once` of them at a time (default: all).
+
+    after: `{job: [jobs that it waits for]}`, hours: `{job: hours}`. A job begins as soon as it can,
+    and of several the first.
+    """
+    ended: dict[str, float] = {}
+    waiting, free = list(after), [0.0] * (at_once or len(after))
+    while waiting:
+        place = heapq.heappop(free)
+        begins = {job: max([place, *(ended[other] for other in after[job])]) for job in waiting
+                  if all(other in ended for other in after[job])}
+        job = min(begins, key=begins.__getitem__)
+        ended[job] = begins[job] + hours[job]
+        heapq.heappush(free, ended[job])
+        waiting.remove(job)
+    return max(ended.values(), default=0.0)
+
+
 def table(work: dict[str, Work], speed: Speed) -> pd.DataFrame:
     """Return a row per kind of stage: stages, images, runs, steps, hours and GB, as a DataFrame."""
     rows: dict[str, dict[str, float]] = {}
@@ -67,7 +93,7 @@ def table(work: dict[str, Work], speed: Speed) -> pd.DataFrame:
         row["images"] += of_stage.images
         row["runs"] += of_stage.runs
         row["steps"] += of_stage.n_steps
-        row["hours"] += (of_stage.seconds(speed) + STAGE_SECONDS) / 3600
+        row["hours"] += hours_of(of_stage, speed)
         row["GB"] = max(row["GB"], of_stage.memory(speed) / 1e9)
     return pd.DataFrame.from_dict(rows, orient="index")
 
@@ -82,10 +108,14 @@ def total(found: pd.DataFrame) -> str:
     """Return one line: how many stages take how long, how much memory, and what dominates."""
     hours, longest = found["hours"].sum(), found["hours"].idxmax()
     share = found["hours"].max() / hours
-    return (f"{found['stages'].sum()} stages, about {_duration(hours)} on this machine if it does "
-            f"nothing else ({_duration(hours / UNSURE)} to {_duration(hours * UNSURE)}), at most "
+    return (f"{found['stages'].sum()} stages, about {duration(hours)} on this machine if it does "
+            f"nothing else ({duration(hours / UNSURE)} to {duration(hours * UNSURE)}), at most "
             f"{found['GB'].max():.1f} GB of memory; most of it is {longest} ({share:.0%})")
 
 
-def _duration(hours):
-    return f"{max(1, 60 * hours):.0f} minutes" if hours < 2 else f"{hours:.0f} hours"
+def duration(hours: float) -> str:
+    """Return a time in words, e.g. `30 minutes`."""
+    if hours >= 2:
+        return f"{hours:.0f} hours"
+    minutes = max(1, round(60 * hours))
+    return f"{minutes} minute{'s' * (minutes > 1)}"

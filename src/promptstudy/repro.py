@@ -5,7 +5,8 @@ import json
 import shutil
 import signal
 import subprocess
-from contextlib import chdir, suppress
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -83,24 +84,35 @@ def reasons(root: Path) -> dict[str, list[str]]:
     Stages that depend on such a stage follow, `{stage: ["STAGE runs again"]}`, in DVC's order.
     Raises `UserError` if another DVC command is running here, and for files that DVC cannot read.
     """
+    with readable_errors(root):
+        return _reasons(root)
+
+
+@contextmanager
+def readable_errors(root: Path) -> Iterator[None]:
+    """Run the block in `root`, where DVC looks for files, and raise `UserError` for DVC's errors.
+
+    Such are another DVC command that is running here, and files that DVC cannot read.
+    """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     try:
-        return _reasons(root)
+        with chdir(root):
+            yield
     except LockError as error:
         who = " ".join(str(error).partition("\n\n")[0].split())
-        raise UserError(f"another DVC command is running in this project: {who}; run `make repro` "
+        raise UserError(f"another DVC command is running in this project: {who}; run this one "
                         "again when it has ended") from None
     except DvcException as error:
         known = "; `git checkout dvc.lock` restores the last committed one"
-        raise UserError(f"DVC cannot tell what is out of date: {str(error).strip()}"
+        raise UserError(f"DVC cannot go on: {str(error).strip()}"
                         f"{known if 'dvc.lock' in str(error) else ''}") from None
 
 
 def _reasons(root):
     import networkx
     from dvc.repo import Repo
-    with chdir(root), Repo(str(root)) as repo:  # `status` looks in the working folder
+    with Repo(str(root)) as repo:
         why = {name: _described(changes) for name, changes in repo.status().items()}
         order = [stage for stage in networkx.dfs_postorder_nodes(repo.index.graph)
                  if stage.is_data_source is False]

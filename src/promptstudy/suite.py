@@ -39,16 +39,21 @@ def make_suite(root: Path, name: str, folder: Path, data_root: Path | None = Non
         value = json.dumps(str(data_root.expanduser().absolute()))
         text = re.sub(r"(?m)^data_root:.*$", lambda _: f"data_root: {value}", text)
     load_params(source)  # so that nothing is made of params that cannot be used
-    _git("clone", "--quiet", str(root), str(folder))
-    _git("-C", str(folder), "switch", "--quiet", "--create", f"suite-{name}")
+    git("clone", "--quiet", str(root), str(folder))
+    git("switch", "--quiet", "--create", f"suite-{name}", folder=folder)
     write_text(folder / "params.yaml", text)
     rewrite(load_params(folder / "params.yaml"))
     # what frozen stages made is all that belongs to every suite
-    _git("-C", str(folder), "rm", "--quiet", "-r", "--ignore-unmatch", "dvc.lock", "reports",
-         *(f":!reports/{name}" for name in FROZEN))
+    git("rm", "--quiet", "-r", "--ignore-unmatch", "dvc.lock", "reports",
+        *(f":!reports/{name}" for name in FROZEN), folder=folder)
 
 
-def _git(*arguments):
-    run = subprocess.run(["git", *arguments], capture_output=True, text=True)
+def git(*arguments: str, folder: Path | None = None) -> str:
+    """Return what a git command prints that runs in `folder`, by default the working folder.
+
+    Raises `UserError` with git's message if it fails.
+    """
+    run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
     if run.returncode:
         raise UserError(f"git {arguments[0]} failed: {run.stderr.strip()}")
+    return run.stdout
