@@ -201,7 +201,7 @@ def make_small(root, suite):
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     rewrite(load_params(root / "params.yaml"))
     definition = yaml.safe_load((root / "dvc.yaml").read_text())
-    for name in ("pocket_clip", "coop_page", "captions", "figures", "report"):
+    for name in ("pocket_clip", "captioning", "coop_page", "captions", "figures", "report"):
         del definition["stages"][name]
     (root / "dvc.yaml").write_text(yaml.safe_dump(definition))
     # edited for this cluster, whose nodes have one core and no environment of their own

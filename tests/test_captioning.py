@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from promptstudy.captioning import learning
 from promptstudy.captioning.evidence import CIDER, Scores, claims
 from promptstudy.captioning.learning import Recipe, clip_runs, learn, rate
+from promptstudy.captioning.limber import DROPOUT, LONGEST, Captions, Limber, LimberAAPE
 from promptstudy.captioning.pictures import Pictures
 from promptstudy.captioning.questions import (
     WHAT,
@@ -36,7 +37,6 @@ from promptstudy.captioning.study import AAPE, BLIND, CONDITIONS, HOST, RANDOM, 
 from promptstudy.claims.comparisons import decide
 from promptstudy.errors import DatasetError, MissingFile
 from promptstudy.llm.frozen import IGNORED, LanguageModel, ended
-from promptstudy.methods.limber import DROPOUT, LONGEST, Captions, Limber, LimberAAPE
 from promptstudy.methods.losses import Batch
 from promptstudy.notebooks import run_notebook
 from promptstudy.params.methods.aape import OTHERS_AAPE, AAPEVariant

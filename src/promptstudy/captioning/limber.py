@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from ..clip.text_features import DescriptionFeatures
 from ..llm.frozen import IGNORED, LanguageModel
+from ..methods.aape_core import AAPE
+from ..methods.losses import Batch
+from ..methods.stacked import Linear
 from ..params.methods.aape import AAPEVariant
-from .aape_core import AAPE
-from .losses import Batch
-from .stacked import Linear
 
 DROPOUT = 0.1  # share of a token's numbers that a training step leaves out
 RIDGE = 100.0  # added to the diagonal of the inputs' matrix of about as many images
