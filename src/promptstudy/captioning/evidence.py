@@ -16,7 +16,7 @@ from ..clip.text import TextEncoder
 from ..files import json_sha256
 from ..params import Params
 from ..params.methods.aape import OTHERS_AAPE
-from ..results import COLUMNS, shots_label
+from ..results import COLUMNS
 from ..statistics import resample_images
 from .pictures import SEEN, Pictures
 from .questions import Question
@@ -130,8 +130,9 @@ def claims(scores: Scores) -> Iterator[Claim]:
         for shots in EXAMPLES:
             sides = {name: scores.runs("vqa", subset, ACCURACY, name, shots)
                      for name in (BLIND, RANDOM, HOST, AAPE, OTHERS_AAPE)}
-            after = shots_label(shots) if shots else "no example"
-            yield from _claims(f"answers about {subset} classes, {after}",
+            after = {0: "without an example", 1: "after 1 example"}.get(
+                shots, f"after {shots} examples")
+            yield from _claims(f"answers about {subset} classes {after}",
                                f"{subset}, {after}: ", sides)
 
 
