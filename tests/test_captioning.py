@@ -432,13 +432,13 @@ def test_everything_is_said_scored_and_decided(study, pictures, task):
     kinds = {"shapes": {"red disc": "disc", "blue square": "square", "green disc": "disc"}}
     asked = questions_about(pictures.test, pictures, kinds)["shapes"]
     known = questions_about(pictures.train, pictures, kinds)["shapes"]
-    scores = Scores(SEEDS)
+    scores = Scores(pictures, SEEDS)
     for condition in CONDITIONS:
         said = study.captions(condition, "test", "a")
         assert len(said) == 2 and len(said[0]) == len(pictures.test.labels)
-        scores.add_captions(pictures, condition, said, task.encoder)
+        scores.add_captions(condition, said)
         for shots in (0, 1, 2, 4):
-            scores.add_answers(pictures, "shapes", condition, shots, asked,
+            scores.add_answers("shapes", condition, shots, asked,
                                study.answers(condition, asked, known, shots))
     table = scores.table(task.params)
     assert set(table["variant"]) == set(CONDITIONS)

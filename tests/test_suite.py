@@ -14,7 +14,7 @@ from promptstudy.errors import ParamsError
 from promptstudy.llm.queries import read_queries
 from promptstudy.params import Setting, load_params
 from promptstudy.plans import count_epochs, schedule_of
-from promptstudy.suite import FROZEN, make_suite
+from promptstudy.suite import frozen_outputs, make_suite
 
 PROJECT = Path(__file__).parents[1]
 
@@ -103,8 +103,9 @@ def project(own_suite):
     (own_suite / ".dvc").mkdir()
     shutil.copy(PROJECT / ".dvc" / "config", own_suite / ".dvc")
     (own_suite / "reports").mkdir()
-    for name in (*FROZEN, "02_features-shapes.html", "results.csv"):
-        (own_suite / "reports" / name).write_text(name)
+    for path in (*frozen_outputs(PROJECT), "reports/02_features-shapes.html",
+                 "reports/results.csv"):
+        (own_suite / path).write_text(path)
     (own_suite / "dvc.lock").write_text("schema: '2.0'\n")
     author = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
     for command in (["init", "--quiet"], ["add", "--force", "."],
@@ -127,8 +128,9 @@ def test_folder_runs_the_suite_and_the_first_is_left_alone(project, tmp_path):
     params = load_params(tmp_path / "paper" / "params.yaml")
     assert (params.suite, params.data_root) == ("paper", tmp_path / "data root")
     # no result of the other suite is taken for one of this
-    kept = {path.name for path in (tmp_path / "paper" / "reports").iterdir()}
-    assert kept == set(FROZEN)
+    kept = {f"reports/{path.name}" for path in (tmp_path / "paper" / "reports").iterdir()}
+    assert kept == {"reports/00_pocket_clip.html", "reports/09_captioning.html",
+                    "reports/captioning.csv"}
     assert not (tmp_path / "paper" / "dvc.lock").exists()
     assert git(tmp_path / "paper", "branch", "--show-current") == "suite-paper\n"
 

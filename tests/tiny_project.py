@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from promptstudy.suite import FROZEN
+from promptstudy.suite import frozen_outputs
 
 PROJECT = Path(__file__).parents[1]
 BIN = str(Path(sys.executable).parent)
@@ -94,8 +94,8 @@ def make_project(root, suite):
     """
     copy_project(root, suite)
     (root / "reports").mkdir()
-    for name in FROZEN:
-        (root / "reports" / name).write_text("made by a frozen stage")
+    for path in frozen_outputs(root):
+        (root / path).write_text("made by a frozen stage")
     finish(dvc(root, "init", "--no-scm", "--quiet", "--force"))
     shutil.copy(PROJECT / ".dvcignore", root)
     shutil.copytree(PROJECT / ".dvc" / "plots", root / ".dvc" / "plots")

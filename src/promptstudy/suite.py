@@ -10,14 +10,12 @@ import re
 import subprocess
 from pathlib import Path
 
+from .dvcyaml import read_stages
 from .errors import ParamsError, UserError
 from .files import write_text
 from .params import load_params
 from .stages import rewrite
 from .textfiles import read_text
-
-# What frozen stages made, in reports/.
-FROZEN = ("00_pocket_clip.html", "09_captioning.html", "captioning.csv")
 
 
 def make_suite(root: Path, name: str, folder: Path, data_root: Path | None = None) -> None:
@@ -45,7 +43,13 @@ def make_suite(root: Path, name: str, folder: Path, data_root: Path | None = Non
     rewrite(load_params(folder / "params.yaml"))
     # what frozen stages made is all that belongs to every suite
     git("rm", "--quiet", "-r", "--ignore-unmatch", "dvc.lock", "reports",
-        *(f":!reports/{name}" for name in FROZEN), folder=folder)
+        *(f":!{path}" for path in frozen_outputs(root)), folder=folder)
+
+
+def frozen_outputs(root: Path) -> list[str]:
+    """Return what frozen stages have put into git, relative to the project at `root`, as a list."""
+    return [path for stage in read_stages(root).values() if stage.get("frozen")
+            for out in stage["outs"] if isinstance(out, dict) for path in out]
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:

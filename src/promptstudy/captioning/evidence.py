@@ -1,5 +1,6 @@
 """What captions and answers score, and the claims about them that these scores decide."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,6 @@ from torch.nn import functional as F
 
 from ..claims.comparisons import Claim, ahead, listing
 from ..claims.evidence import Runs
-from ..clip.text import TextEncoder
 from ..files import json_sha256
 from ..params import Params
 from ..params.methods.aape import OTHERS_AAPE
@@ -21,7 +21,7 @@ from ..statistics import resample_images
 from .pictures import SEEN, Pictures
 from .questions import Question
 from .scores import PREFIX, cider_d, clip_score, ref_clip_score, vqa_accuracy
-from .study import AAPE, BLIND, EXAMPLES, HOST, RANDOM
+from .study import AAPE, BLIND, CONDITIONS, EXAMPLES, HOST, RANDOM
 
 CIDER, CLIP, REF_CLIP, NAMED, ACCURACY = (
     "CIDEr-D", "CLIPScore", "RefCLIPScore", "names the class", "accuracy")
@@ -41,11 +41,12 @@ class Cell(NamedTuple):
 class Scores:
     """The value of every run for every image or question, `values` {Cell: [R, N]}.
 
-    `names` {Cell: text} says of each cell which images or questions these are.
+    `names` {Cell: text} says of each cell which images or questions these are. The images are the
+    test images of `pictures`, and `seeds` [R] are those of the runs.
     """
 
-    def __init__(self, seeds: Sequence[int]) -> None:
-        self.seeds = seeds
+    def __init__(self, pictures: Pictures, seeds: Sequence[int]) -> None:
+        self.pictures, self.seeds = pictures, seeds
         self.values: dict[Cell, NDArray[np.float64]] = {}
         self.names: dict[Cell, str] = {}
 
@@ -53,26 +54,34 @@ class Scores:
         """Add the values [R, N] of a cell."""
         self.values[cell], self.names[cell] = np.array(values, dtype=float), name
 
-    def add_captions(self, pictures: Pictures, condition: str, captions: list[list[str]],
-                     encoder: TextEncoder) -> None:
+    @functools.cached_property
+    def known(self) -> list[Tensor]:
+        """The features [k, d] of the captions of each label."""
+        return [self._encoded(own) for own in self.pictures.captions]
+
+    def _encoded(self, texts):
+        """The normalised features [n, d] of captions, as CLIPScore reads them."""
+        prefixed = [PREFIX + text for text in texts]
+        return F.normalize(self.pictures.encoder.encode_text(prefixed), dim=-1)
+
+    def add_captions(self, condition: str, captions: list[list[str]]) -> None:
         """Add the scores of the captions `[run][image]` of the test images in a condition.
 
         The references of an image are the captions of its class. `NAMED` is whether a caption
         holds the class's name.
         """
-        test = pictures.test
+        pictures, test = self.pictures, self.pictures.test
         labels = test.labels.tolist()
         references = [pictures.captions[label] for label in labels]
-        known = [_encoded(encoder, own) for own in pictures.captions]
         found: dict[str, list[Tensor]] = {}
         for of_run in captions:
-            said = _encoded(encoder, of_run)
+            said = self._encoded(of_run)
             score = clip_score(test.features, said)
             found.setdefault(CIDER, []).append(
                 torch.from_numpy(_cider_by_dataset(pictures, of_run, references)))
             found.setdefault(CLIP, []).append(score)
             found.setdefault(REF_CLIP, []).append(
-                ref_clip_score(score, said, [known[label] for label in labels]))
+                ref_clip_score(score, said, [self.known[label] for label in labels]))
             found.setdefault(NAMED, []).append(torch.tensor(
                 [float(pictures.names[label].lower() in text.lower())
                  for label, text in zip(labels, of_run, strict=True)]))
@@ -82,10 +91,10 @@ class Scores:
                 self.add(Cell("captioning", dataset, subset, metric, condition, 0),
                          [run[images].tolist() for run in values], name)
 
-    def add_answers(self, pictures: Pictures, dataset: str, condition: str, shots: int,
+    def add_answers(self, dataset: str, condition: str, shots: int,
                     questions: Sequence[Question], answers: list[list[str]]) -> None:
         """Add the accuracies of the answers `[run][question]` after `shots` examples."""
-        unseen = pictures.unseen[pictures.test.labels].tolist()
+        unseen = self.pictures.unseen[self.pictures.test.labels].tolist()
         right = np.array([[vqa_accuracy(said, question.answers)
                            for said, question in zip(of_run, questions, strict=True)]
                           for of_run in answers])
@@ -124,12 +133,11 @@ class Scores:
 def claims(scores: Scores) -> Iterator[Claim]:
     """Yield the Claims about captions (by CIDEr-D) and answers, on seen and on unseen classes."""
     for subset in SEEN:
-        sides = {name: scores.runs("captioning", subset, CIDER, name)
-                 for name in (BLIND, RANDOM, HOST, AAPE, OTHERS_AAPE)}
+        sides = {name: scores.runs("captioning", subset, CIDER, name) for name in CONDITIONS}
         yield from _claims(f"captions of {subset} classes", f"{subset}, {CIDER}: ", sides)
         for shots in EXAMPLES:
             sides = {name: scores.runs("vqa", subset, ACCURACY, name, shots)
-                     for name in (BLIND, RANDOM, HOST, AAPE, OTHERS_AAPE)}
+                     for name in CONDITIONS}
             after = {0: "without an example", 1: "after 1 example"}.get(
                 shots, f"after {shots} examples")
             yield from _claims(f"answers about {subset} classes {after}",
@@ -155,8 +163,3 @@ def _cider_by_dataset(pictures, captions, references):
         images = (of_image == dataset).nonzero()[0]
         found[images] = cider_d([captions[i] for i in images], [references[i] for i in images])
     return found
-
-
-def _encoded(encoder, texts):
-    """The normalised features [n, d] of captions, as CLIPScore reads them."""
-    return F.normalize(encoder.encode_text([PREFIX + text for text in texts]), dim=-1)

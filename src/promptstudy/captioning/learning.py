@@ -31,7 +31,7 @@ class Recipe(NamedTuple):
 
 def rate(recipe: Recipe, step: int) -> float:
     """Return the share of the highest learning rate that a step has; steps count from 0."""
-    rising = (step + 1) / recipe.warmup if recipe.warmup else 1.0
+    rising = (step + 1) / max(1, recipe.warmup)
     falling = (recipe.steps - step) / max(1, recipe.steps - recipe.warmup)
     return min(1.0, rising, falling)
 
@@ -53,7 +53,7 @@ def learn(method: Any, images: Tensor, labels: Tensor, draws: Tensor, recipe: Re
                                   betas=recipe.betas, weight_decay=0.0)
     record = {**provenance, "recipe": recipe._asdict()}
     losses = _resume(checkpoint, record, parameters, optimizer)
-    step = None
+    known = len(losses)
     method.train()
     with tqdm(total=recipe.steps, initial=len(losses), desc=provenance["variant"],
               unit="step", mininterval=5) as progress:
@@ -76,7 +76,7 @@ def learn(method: Any, images: Tensor, labels: Tensor, draws: Tensor, recipe: Re
             progress.set_postfix(loss=f"{loss.mean().item():.2f}", refresh=False)
             if len(losses) % EVERY == 0 and len(losses) < recipe.steps:
                 save_tensors(checkpoint, dict(_state(parameters, losses, optimizer)), record)
-    if step is not None:
+    if known < recipe.steps:
         save_tensors(checkpoint, dict(_state(parameters, losses)), record)
     method.eval()
     return torch.stack(losses)

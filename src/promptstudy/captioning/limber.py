@@ -52,8 +52,7 @@ class Reader(nn.Module):
         tokens = self.rms * self.map((features - self.mean) / self.scale)
         if not self.training:
             return tokens
-        draws = torch.stack([torch.rand(tokens.shape[1:], generator=generator)
-                             for generator in self.generators]).to(tokens.device)
+        draws = _draws(self.generators, tokens.shape[1:]).to(tokens.device)
         return tokens * (draws >= DROPOUT) / (1 - DROPOUT)
 
 
@@ -89,8 +88,7 @@ class Captions:
 
     def draw(self, labels: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Return one caption [R, B, T] of each of the labels [R, B], drawn by each run."""
-        lots = torch.stack([torch.rand(labels.shape[1:], generator=generator)
-                            for generator in generators])
+        lots = _draws(generators, labels.shape[1:])
         return self.tokens[labels, (lots * self.counts[labels]).long()]
 
 
@@ -157,3 +155,9 @@ def caption_loss(method: Limber | LimberAAPE, tokens: Tensor, labels: Tensor) ->
     losses = method.captions.model.losses(tokens.flatten(0, 1), captions.flatten(0, 1))
     real = (captions != IGNORED).sum(dim=(1, 2))
     return losses.view(*captions.shape).sum(dim=(1, 2)) / real
+
+
+def _draws(generators, shape):
+    """Random numbers in [0, 1) of that shape for each run [R, ...], each run's from its generator.
+    """
+    return torch.stack([torch.rand(shape, generator=generator) for generator in generators])

@@ -94,18 +94,23 @@ def questions_about(photographs: Photographs, pictures: Pictures,
     kinds: `{dataset: {class name: kind}}`. Of each photograph it is asked what kind of thing it
     shows, and whether it is alive or, where no kind is alive, whether it is of the first kind.
     """
+    second = {dataset: _second(list(known.values())) for dataset, known in kinds.items()}
     found: dict[str, list[Question]] = {dataset: [] for dataset in kinds}
     for image, label in enumerate(photographs.labels.tolist()):
-        dataset, name = pictures.datasets[label], pictures.names[label]
-        known = kinds.get(dataset, {})
-        if name in known:
-            living = set(known.values()) & set(ALIVE)
-            first = next(iter(known.values()))
-            text, right = (("Is it alive?", ALIVE) if living else
-                           (f"Is it a {first}?", (first,)))
-            found[dataset] += [Question(image, WHAT, (known[name],)),
-                               Question(image, text, ("yes" if known[name] in right else "no",))]
+        dataset = pictures.datasets[label]
+        kind = kinds.get(dataset, {}).get(pictures.names[label])
+        if kind:
+            text, yes = second[dataset]
+            found[dataset] += [Question(image, WHAT, (kind,)),
+                               Question(image, text, ("yes" if kind in yes else "no",))]
     return found
+
+
+def _second(kinds):
+    """The question that is answered by yes or no, and the kinds for which it is yes."""
+    if set(kinds) & set(ALIVE):
+        return "Is it alive?", ALIVE
+    return f"Is it a {kinds[0]}?", kinds[:1]
 
 
 def read_vqa(questions: Path, annotations: Path) -> list[tuple[int, str, tuple[str, ...]]]:

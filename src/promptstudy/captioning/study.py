@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..files import json_sha256, tensors_sha256
 from ..llm.frozen import LanguageModel
+from ..methods.aape import other_images
 from ..params.methods.aape import OTHERS_AAPE, AAPEVariant
 from .learning import Recipe, learn
 from .limber import Captions, Limber, LimberAAPE
@@ -64,7 +65,7 @@ class Study:
     def tokens(self, condition: str, split: str) -> Tensor | None:
         """Return the tokens [R, N, t, D] of a split's images in a condition; None if it is blind.
 
-        `OTHERS_AAPE` gives every image the AAPE of the one half the list away.
+        `OTHERS_AAPE` gives every image the AAPE of another one (see `other_images`).
         """
         if condition == BLIND:
             return None
@@ -73,7 +74,7 @@ class Study:
         features = self.features[name][split].expand(len(self.seeds), -1, -1)
         if condition != OTHERS_AAPE:
             return method.tokens(features)
-        others = features.roll(features.shape[1] // 2, dims=1)
+        others = other_images(self.features[name][split]).expand_as(features)
         return method.tokens(features, method.generate(others))
 
     def captions(self, condition: str, split: str, prompt: str) -> list[list[str]]:
