@@ -1,6 +1,7 @@
 """LiMBeR and AAPE on top of it: the frozen language model, the losses, learning, the answers."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -143,8 +144,18 @@ def test_a_text_ends_with_its_first_sentence_or_line(text, expected):
 
 
 def test_a_missing_model_is_one_clear_error(tmp_path):
-    with pytest.raises(MissingFile, match="no language model at .*nowhere"):
+    with pytest.raises(MissingFile, match="no language model with safetensors at .*nowhere"):
         LanguageModel(tmp_path / "nowhere")
+
+
+def test_no_pickle_is_loaded(model, tmp_path):
+    """Weights as `torch.save` writes them are refused, although the model would fit."""
+    folder = Path(shutil.copytree(model.tokenizer.name_or_path, tmp_path / "pickled"))
+    torch.save(model.network.state_dict(), folder / "pytorch_model.bin")
+    LanguageModel(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(MissingFile, match="no language model with safetensors at"):
+        LanguageModel(folder)
 
 
 # Captions and maps

@@ -27,11 +27,11 @@ class LanguageModel:
         from transformers import AutoModelForCausalLM, AutoTokenizer
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            network = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True,
-                                                           dtype=dtype)
+            network = AutoModelForCausalLM.from_pretrained(  # never from a pickle
+                folder, local_files_only=True, use_safetensors=True, dtype=dtype)
         except OSError:
             raise MissingFile(
-                f"there is no language model at {folder}; `make "
+                f"there is no language model with safetensors at {folder}; `make "
                 ".work/llm/smollm2-135m-instruct.txt` installs the default one's package") from None
         self.network = network.eval().requires_grad_(False)
         self.embeddings = cast(Tensor, network.get_input_embeddings().weight)
