@@ -34,7 +34,16 @@ from promptstudy.captioning.scores import (
     ref_clip_score,
     vqa_accuracy,
 )
-from promptstudy.captioning.study import AAPE, BLIND, CONDITIONS, HOST, RANDOM, Study
+from promptstudy.captioning.study import (
+    AAPE,
+    BLIND,
+    CONDITIONS,
+    HOST,
+    PERCEPTRON,
+    RANDOM,
+    VARIANTS,
+    Study,
+)
 from promptstudy.claims.comparisons import decide
 from promptstudy.errors import DatasetError, MissingFile
 from promptstudy.llm.frozen import IGNORED, LanguageModel, ended
@@ -458,7 +467,7 @@ def test_everything_is_said_scored_and_decided(study, pictures, task):
     blind = captioned[captioned["variant"] == BLIND]
     assert blind.groupby("subset")["value"].nunique().eq(1).all()  # the same for all runs
     decisions = decide(list(claims(scores)))
-    assert len(decisions) == 3 * 2 * 5
+    assert len(decisions) == 5 * 2 * 5
 
 
 def test_conditions_differ_in_what_they_are_named_after(study, pictures):
@@ -467,8 +476,19 @@ def test_conditions_differ_in_what_they_are_named_after(study, pictures):
     assert tokens[HOST].shape[2] == tokens[RANDOM].shape[2] == 1
     assert not torch.equal(tokens[HOST], tokens[RANDOM])
     own, other = tokens[AAPE], tokens[OTHERS_AAPE]
+    assert own.shape == tokens[PERCEPTRON].shape and not torch.equal(own, tokens[PERCEPTRON])
     assert torch.equal(own[:, :, 0], other[:, :, 0])
     assert torch.equal(own[:, :, 1].roll(own.shape[1] // 2, dims=1), other[:, :, 1])
+
+
+def test_the_perceptron_alone_hears_no_text(pictures, captions):
+    """Its loss has no gradient for what the texts teach, and the aggregator is left as it was."""
+    for name, variant in VARIANTS.items():
+        method = built(pictures, captions, LimberAAPE, **variant.model_dump(exclude={"name"}))
+        method.loss(batch_of(pictures)).sum().backward()
+        moved = any(p.grad is not None and p.grad.any() for key, p in method.named_parameters()
+                    if "aggregator" in key)
+        assert moved == (name == AAPE)
 
 
 @pytest.mark.slow
@@ -487,7 +507,8 @@ def test_the_notebook_runs_on_another_suite(project, model, tmp_path, monkeypatc
     assert set(table["dataset"]) == {"shapes", "figures"} and set(table["seed"]) == {1, 2}
     made = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(made) == {"kinds.json", "random_tower.safetensors", "random_encoder.safetensors",
-                         "LiMBeR.safetensors", "LiMBeR_AAPE.safetensors"}
+                         "LiMBeR.safetensors", "LiMBeR_AAPE.safetensors",
+                         "LiMBeR_perceptron.safetensors"}
     bits = (project / "reports" / "captioning.csv").read_bytes()
     run_notebook(NOTEBOOK, values, tmp_path / "executed.ipynb", page)
     assert made == {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -21,7 +21,7 @@ from ..statistics import resample_images
 from .pictures import SEEN, Pictures
 from .questions import Question
 from .scores import PREFIX, cider_d, clip_score, ref_clip_score, vqa_accuracy
-from .study import AAPE, BLIND, CONDITIONS, EXAMPLES, HOST, RANDOM
+from .study import AAPE, BLIND, CONDITIONS, EXAMPLES, HOST, PERCEPTRON, RANDOM, VARIANTS
 
 CIDER, CLIP, REF_CLIP, NAMED, ACCURACY = (
     "CIDEr-D", "CLIPScore", "RefCLIPScore", "names the class", "accuracy")
@@ -111,7 +111,7 @@ class Scores:
         """Return the mean of every run as rows with `results.COLUMNS`, in percent."""
         rows = [{"suite": params.suite, "dataset": cell.dataset,
                  "backbone": params.backbone.name, "protocol": cell.protocol,
-                 "method": "aape" if cell.condition in (AAPE, OTHERS_AAPE) else "limber",
+                 "method": "aape" if cell.condition in (*VARIANTS, OTHERS_AAPE) else "limber",
                  "variant": cell.condition, "shots": cell.shots, "seed": seed,
                  "subset": cell.subset, "metric": cell.metric, "value": 100 * values.mean(),
                  "n_test": len(values)}
@@ -145,12 +145,16 @@ def claims(scores: Scores) -> Iterator[Claim]:
 
 
 def _claims(what, place, sides):
+    """The claims about one kind of answer or caption; `sides` {condition: Runs}."""
     measured = place + listing(sides)
-    yield Claim("LiMBeR", f"LiMBeR sees: {what} are better than blind and with a random encoder",
-                measured, [ahead(sides[HOST], sides[other], f"over {other}")
-                           for other in (BLIND, RANDOM)])
+    for paper, seeing in (("LiMBeR", HOST), ("AAPE", AAPE)):
+        yield Claim(paper, f"{seeing} sees: {what} are better than blind and with a random encoder",
+                    measured, [ahead(sides[seeing], sides[other], f"over {other}")
+                               for other in (BLIND, RANDOM)])
     yield Claim("AAPE", f"AAPE helps LiMBeR: {what} are better", measured,
                 [ahead(sides[AAPE], sides[HOST])])
+    yield Claim("AAPE", f"AAPE's language helps: {what} are better than with a perceptron alone",
+                measured, [ahead(sides[AAPE], sides[PERCEPTRON])])
     yield Claim("AAPE", f"AAPE is heard: {what} are worse with another image's AAPE", measured,
                 [ahead(sides[AAPE], sides[OTHERS_AAPE])])
 

@@ -19,7 +19,9 @@ from .questions import Question, examples
 from .scores import cut
 
 BLIND, RANDOM, HOST, AAPE = "blind", "random encoder", "LiMBeR", "LiMBeR + AAPE"
-CONDITIONS = (BLIND, RANDOM, HOST, AAPE, OTHERS_AAPE)
+PERCEPTRON = "LiMBeR + perceptron"  # AAPE's parts without the language: L_task alone
+CONDITIONS = (BLIND, RANDOM, HOST, PERCEPTRON, AAPE, OTHERS_AAPE)
+VARIANTS = {AAPE: AAPEVariant(), PERCEPTRON: AAPEVariant(lambda_distill=0, mu=0)}
 EXAMPLES = (0, 1, 2, 4)  # questions with answers that precede a question
 LONGEST_CAPTION, LONGEST_ANSWER = 24, 4  # tokens
 
@@ -38,13 +40,15 @@ class Study:
         self.features = {name: random if name == RANDOM else
                          {split: getattr(pictures, split).features
                           for split in ("train", "val", "test")}
-                         for name in (RANDOM, HOST, AAPE)}
+                         for name in (RANDOM, HOST, *VARIANTS)}
         captions, labels = Captions(model, pictures.captions), pictures.train.labels
         self.methods: dict[str, Any] = {
             name: Limber(self.features[name]["train"], labels, captions, seeds)
             for name in (RANDOM, HOST)}
-        self.methods[AAPE] = LimberAAPE(self.features[AAPE]["train"], labels, captions,
-                                        AAPEVariant(), logit_scale, seeds, pictures.prompts())
+        prompts = pictures.prompts()
+        for name, variant in VARIANTS.items():
+            self.methods[name] = LimberAAPE(self.features[name]["train"], labels, captions,
+                                            variant, logit_scale, seeds, prompts)
 
     def learn(self, recipe: Recipe) -> dict[str, Tensor]:
         """Train what is not trained yet; return the losses, `{variant: [steps, R]}`."""

@@ -6,7 +6,8 @@ not have are called as their papers call them. `average_11`, `average_10` and `a
 over the datasets that datasets.csv counts into them; `H` is the harmonic mean of base and new, on
 average that of the two averages, and `mean_of_h` the mean of the datasets' H. Where prompts come
 from ImageNet (cross_dataset, domain), the subset is the dataset tested on; accuracy on ImageNet
-itself, and zero-shot CLIP's anywhere, is few_shot. An empty field is not stated anywhere.
+itself, and zero-shot CLIP's anywhere, is few_shot. NoCaps' subsets are its domains. An empty field
+is not stated anywhere.
 
 `paper` says where the number stands, `table` which table of the page it is in, `mark` how it came
 here (`MARKS`), `note` what else is to be known.
@@ -30,7 +31,9 @@ MARKS = {"recall": "from memory of the paper; may be off by a digit",
          "checked": "computed from other numbers here"}
 TRANSFER = ("cross_dataset", "domain")
 SUBSETS = {"few_shot": ("all",), "base_to_new": ("base", "new", "H", "mean_of_h"),
-           "retrieval": ("image_to_text",)}
+           "retrieval": ("image_to_text",), "captioning": ("all", "in", "near", "out"),
+           "vqa": ("all",)}
+OF_IMAGES = ("retrieval", "captioning", "vqa")  # their datasets have no classes
 
 
 def load_numbers() -> pd.DataFrame:
@@ -131,7 +134,7 @@ def _faults(row, datasets, sources):
     subsets = targets if row["protocol"] in TRANSFER else SUBSETS.get(row["protocol"], ())
     if row["subset"] not in subsets:
         yield f"protocol {row['protocol']!r} has no subset {row['subset']!r}"
-    if row["protocol"] != "retrieval" and row["dataset"] not in targets:
+    if row["protocol"] not in OF_IMAGES and row["dataset"] not in targets:
         yield f"dataset {row['dataset']!r} is not in datasets.csv"
     kind, *named = re.split(r"[ :,]+", row["mark"].removesuffix(" README"))
     needs_source = kind in ("secondary", "code")

@@ -33,7 +33,10 @@ TABLES = {
     "initial_words": ("CoOp from words or from noise, average of 11",
                       ["method", "mark"], ["variant"]),
     "retrieval": ("Texts found for an image",
-                  ["backbone", "method", "mark"], ["target", "metric"])}
+                  ["backbone", "method", "mark"], ["target", "metric"]),
+    "captioning": ("Captions by a frozen language model, CIDEr-D",
+                   ["method", "mark"], ["target", "classes"]),
+    "vqa": ("Answers of a frozen language model, VQAv2", ["method", "mark"], ["shots"])}
 WORDS = {"mean_of_h": "mean of H", "gain": "gain over zero-shot", "top1": ""}
 SCOPE = ["backbone", "shots", "classes"]  # columns that go without saying where they are constant
 
