@@ -29,14 +29,21 @@ def halved(params, pack, setting):
 def divisions(pack):
     """Return `{name: pack}`, the base classes put in four orders, so that `halved` differs.
 
-    With few classes what a half happens to hold decides much: both halves are trained on, and so
-    are those of every second class. New classes stay where they are, behind the base ones.
+    With few classes what a half happens to hold decides much: see `orders`. New classes stay where
+    they are, behind the base ones.
     """
     base, new = base_and_new(len(pack.class_names))
-    half = (len(base) + 1) // 2
-    orders = {"first half": base, "second half": base[half:] + base[:half],
-              "even": base[::2] + base[1::2], "odd": base[1::2] + base[::2]}
-    return {name: reordered(pack, order + new) for name, order in orders.items()}
+    return {name: reordered(pack, order + new) for name, order in orders(base).items()}
+
+
+def orders(labels):
+    """Return `{name: labels}` in four orders, which have other labels in their first halves.
+
+    Each label is in the first half of two orders, or of one or three if their number is odd.
+    """
+    half = (len(labels) + 1) // 2
+    return {"first half": labels, "second half": labels[half:] + labels[:half],
+            "even": labels[::2] + labels[1::2], "odd": labels[1::2] + labels[::2]}
 
 
 def reordered(pack, order):

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from scipy import stats
 from torch.nn import functional as F
 
 from promptstudy.methods.augmentation import Mixup, Support, mixed
@@ -160,3 +161,18 @@ def test_random_numbers_are_not_those_that_order_the_images():
     for seed, numbers in zip((3, 4), drawn, strict=True):
         ordering = torch.rand(5, generator=torch.Generator().manual_seed(seed))
         assert (numbers - ordering).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 3.0])
+def test_shares_are_drawn_from_a_beta_distribution(alpha):
+    """Mean 1/2 and variance 1 / (4 (2 alpha + 1)); with alpha = 1 every share is as likely."""
+    n_classes, count = 4, 5000
+    labels = torch.arange(n_classes).repeat(1, count)
+    images = torch.eye(n_classes)[labels]
+    source = Mixup("across", Support(images[:, :, None], labels), n_classes, (1,), alpha)
+    _, shares = source(images, labels)
+    own = shares.gather(2, labels[:, :, None]).double()
+    assert abs(own.mean().item() - 0.5) < 0.01
+    assert own.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.03)
+    quarter = (own < 0.25).double().mean().item()
+    assert quarter == pytest.approx(stats.beta.cdf(0.25, alpha, alpha), abs=0.01)

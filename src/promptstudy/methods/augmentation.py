@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,23 +35,26 @@ class Mixup:
 
     way: `within`, every partner is of the image's own class (any view of any image, so that a
     single image is mixed with its own other views); `across`, of another class; `both`, each with
-    probability 1/2; `none`, images stay as they are.
+    probability 1/2; `none`, images stay as they are. alpha: how evenly, see `__call__`.
     """
 
-    def __init__(self, way: str, support: Support | None, n_classes: int,
-                 seeds: Sequence[int]) -> None:
-        self.way, self.support, self.n_classes = way, support, n_classes
+    def __init__(self, way: str, support: Support | None, n_classes: int, seeds: Sequence[int],
+                 alpha: float = 1.0) -> None:
+        self.way, self.support, self.n_classes, self.alpha = way, support, n_classes, alpha
         self.generators = generators_of(seeds)
 
     def __call__(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return mixed features [R, B, d] and the classes' shares in them [R, B, C].
 
-        x = norm(l f + (1 - l) f'), y = l e_c + (1 - l) e_c', with l ~ U(0, 1), of normalised
-        features f [R, B, d] of classes c [R, B] and partners f' of classes c'.
+        x = norm(l f + (1 - l) f'), y = l e_c + (1 - l) e_c', with l ~ Beta(alpha, alpha), of
+        normalised features f [R, B, d] of classes c [R, B] and partners f' of classes c'. With
+        alpha = 1 all shares l are equally likely, with a small one l is mostly near 0 or 1.
         """
         if self.way == "none":
             return features, F.one_hot(labels, self.n_classes).to(features.dtype)
-        share = self._draw(lambda g: torch.rand(labels.shape[1], 1, generator=g), labels.device)
+        uniform = self._draw(lambda g: torch.rand(labels.shape[1], 1, generator=g), "cpu")
+        share = torch.from_numpy(betaincinv(self.alpha, self.alpha,
+                                            uniform.double().numpy())).to(features)
         classes = self.partner_classes(labels)
         return mixed(features, labels, self.partners(classes), classes, share, self.n_classes)
 

@@ -68,7 +68,7 @@ class DualView(CoOp):
         self.hard: Any = hard  # whatever needs it is not called without
         if support is not None:
             support = Support(*(tensor.to(encoder.device) for tensor in support))
-        self.mixup = Mixup(variant.mixup, support, len(class_names), seeds)
+        self.mixup = Mixup(variant.mixup, support, len(class_names), seeds, variant.mixup_alpha)
         learned = {"of_views": variant.lambda_mi, "of_images": variant.lambda_image}
         self.critics = nn.ModuleDict({
             pairs: Critic(len(self.contexts), encoder.dim).to(encoder.device)

@@ -26,6 +26,9 @@ class DualViewVariant(Block):
                                                   "views; 0: none")
     mixup: Literal["none", "within", "across", "both"] = Field(
         "across", description="of an image with one of its own class, of another one, or either")
+    mixup_alpha: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="the image's share is drawn from Beta(alpha, alpha); 1: any is as likely, "
+                         "small: mostly one of the two images")
     ensemble_a: Share = Field(0.5, description="weight of the hand-crafted view in the prediction")
     critic_predicts: bool = Field(True, description="by the images' critic, or by cosines")
 
