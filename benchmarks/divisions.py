@@ -25,7 +25,7 @@ from promptstudy.claims.comparisons import Claim, ahead, decide
 from promptstudy.claims.evidence import HAND_CRAFTED, Runs
 from promptstudy.evaluation import Evaluation, subsets
 from promptstudy.files import cached
-from promptstudy.methods import table
+from promptstudy.methods import registry
 from promptstudy.params import Setting, load_params
 from promptstudy.plans import schedule_of, training_draws
 from promptstudy.results import METHODS, harmonic_mean
@@ -39,7 +39,7 @@ def learned(task, method, setting):
     """Return what a method learns on the base classes of a task, {parameter: [R, ...]}."""
     params = task.params
     draws, names = training_draws(params, task.pack, setting)
-    model = table.load(method).build(task, setting, names, draws)
+    model = registry.load(method).build(task, setting, names, draws)
     train(model, task.pack.train, draws, schedule_of(params, method, task.name, setting),
           setting.shots, params.seeds)
     return {name: p.detach() for name, p in model.named_parameters()
@@ -56,8 +56,8 @@ def right(task, method):
                           task.params.base_to_new_shots)
         tensors, predicted = learned(task, method, setting), {}
         for subset in subsets("base_to_new"):
-            model = table.load(method).restore(task, setting, tensors, subset)
-            predicted[subset] = table.predictions(
+            model = registry.load(method).restore(task, setting, tensors, subset)
+            predicted[subset] = registry.predictions(
                 task.params, method, setting, model,
                 task.inputs(model, subset))[setting.variant.label]
     return {subset: found == task.images_of(subset)[1] for subset, found in predicted.items()}

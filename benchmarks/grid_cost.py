@@ -11,6 +11,7 @@ Evaluation is left out. `python -m promptstudy plan` does the same for a suite o
 
 from pathlib import Path
 
+from promptstudy.budget import stages_of
 from promptstudy.cost import Speed, Tower, Work, encoding, image_gflop, training
 from promptstudy.machine import (
     CORES,
@@ -20,7 +21,6 @@ from promptstudy.machine import (
     TFLOPS_FP32,
 )
 from promptstudy.params import load_params
-from promptstudy.planning import stages_of
 from promptstudy.sizes import size_of
 
 BACKBONES = ("RN50-quickgelu", "RN101-quickgelu", "ViT-B-32-quickgelu", "ViT-B-16-quickgelu")

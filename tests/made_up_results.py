@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from promptstudy.outcomes import PLACE, Outcomes, write_outcomes
-from promptstudy.results import table, write_results
+from promptstudy.results import results_table, write_results
 
 
 def row(value, **changes):
@@ -98,7 +98,7 @@ def made_up(params, new_after=40.0, gain=5.0):
                  for subset in ("image_to_text", "text_to_image") for k in (1, 5, 10)
                  for method, variant, value in (("zero_shot", "t", 20),
                                                 ("aape", "attention", 20 + gain))]
-    return table(rows)
+    return results_table(rows)
 
 
 def with_outcomes(frame):

@@ -15,7 +15,7 @@ from promptstudy.claims.evidence import Evidence, Runs
 from promptstudy.claims.table import COLUMNS, claims
 from promptstudy.outcomes import PLACE
 from promptstudy.params import ContextParams, load_params
-from promptstudy.results import main_rows, table
+from promptstudy.results import main_rows, results_table
 
 PROJECT = Path(__file__).parents[1]
 
@@ -226,7 +226,7 @@ def test_a_seed_that_both_have_in_common_counts_for_neither(suite):
 def test_a_collapsed_run_is_flagged_and_the_verdict_without_it_stands_beside_it(suite):
     frame = made_up(suite)
     more = frame[frame["method"].isin(["dualpt", "coop"]) & (frame["seed"] == 1)]
-    frame = table(pd.concat([frame, *(more.assign(seed=seed) for seed in (3, 4))]))
+    frame = results_table(pd.concat([frame, *(more.assign(seed=seed) for seed in (3, 4))]))
     ours = frame.eval("method == 'dualpt' and protocol == 'few_shot' and dataset == 'shapes' "
                       "and shots == 2 and variant == 'N2-M4'")
     before = decided(frame, suite)
@@ -333,7 +333,7 @@ def test_runs_are_paired_by_dataset_and_seed_and_hand_crafted_ones_with_all():
 
 
 def test_two_rows_for_a_run_are_refused(suite):
-    frame = table([row(50, shots=1), row(60, shots=2)])
+    frame = results_table([row(50, shots=1), row(60, shots=2)])
     evidence = Evidence(frame, outcomes_of(frame), suite)
     with pytest.raises(ValueError, match="two results of coop"):
         evidence.runs("few_shot", "all", "coop")

@@ -9,7 +9,7 @@ import slurm_cluster
 from slurm_cluster import cluster_command, commit, make_small
 from tiny_project import PROJECT, dvc, finish
 
-from promptstudy import cluster, planning
+from promptstudy import budget, cluster
 from promptstudy.cluster import Job, jobs_of
 from promptstudy.errors import StageError, UserError
 from promptstudy.lifetime import RAN
@@ -42,11 +42,11 @@ def test_jobs_wait_for_what_they_read():
 
 def test_the_time_on_several_gpus_is_that_of_a_schedule():
     hours = {"a": 1, "b": 2, "c": 3, "d": 1}
-    assert planning.elapsed(LEFT, hours) == 1 + 3 + 1
-    assert planning.elapsed(LEFT, hours, 2) == 5
-    assert planning.elapsed(LEFT, hours, 1) == 7
-    assert planning.elapsed({}, {}) == 0
-    assert planning.elapsed({"a": [], "b": [], "c": []}, hours, 2) == 4
+    assert budget.elapsed(LEFT, hours) == 1 + 3 + 1
+    assert budget.elapsed(LEFT, hours, 2) == 5
+    assert budget.elapsed(LEFT, hours, 1) == 7
+    assert budget.elapsed({}, {}) == 0
+    assert budget.elapsed({"a": [], "b": [], "c": []}, hours, 2) == 4
 
 
 @pytest.fixture

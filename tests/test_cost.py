@@ -13,13 +13,13 @@ from safetensors import safe_open
 from torch.utils.flop_counter import FlopCounterMode
 
 from promptstudy import __main__
+from promptstudy.budget import cost_table, stages_of, takes_long, total, work_of
 from promptstudy.clip.text import TextEncoder
 from promptstudy.cost import Size, Speed, Tower, Work, encoding, image_gflop, text_gflop, training
 from promptstudy.errors import DatasetError
 from promptstudy.methods.coop import CoOp
 from promptstudy.params import load_params
 from promptstudy.params.method import ContextParams
-from promptstudy.planning import stages_of, table, takes_long, total, work_of
 from promptstudy.sizes import TOKENS, size_of
 
 PROJECT = Path(__file__).parents[1]
@@ -104,7 +104,7 @@ def test_the_table_says_what_dominates(tiny_suite, tmp_path):
     stages = stages_of(params)
     assert {"coop@shapes", "coop@figures", "captions@pairs", "evaluate"} <= set(stages)
     assert not any("pocket" in stage for stage in stages)
-    found = table(work_of(params, stages), Speed(1e-3, 1.0, 0.01))
+    found = cost_table(work_of(params, stages), Speed(1e-3, 1.0, 0.01))
     assert found["stages"].sum() == len(stages)
     assert found.loc["shifted", "images"] and not found.loc["report", "images"]
     assert re.search(r"about .*\(.* to .*\), at most \d\.\d GB of memory; most of it is \w+ \(\d+%",

@@ -10,7 +10,7 @@ from tiny_project import PROJECT
 
 from promptstudy.clip.backbone import Backbone
 from promptstudy.clip.text import TextEncoder
-from promptstudy.methods import table
+from promptstudy.methods import registry
 from promptstudy.params import Schedule, load_params
 from promptstudy.plans import plan, training_draws
 from promptstudy.task import Task
@@ -56,7 +56,7 @@ def test_every_setting_learns_on_a_gpu_what_it_learns_on_the_cpu(trained, method
         for task in (trained, None):
             with pretend_gpu():
                 task = task or on_gpu(trained)
-                model = table.load(method).build(task, setting, names, draws)
+                model = registry.load(method).build(task, setting, names, draws)
                 assert {p.device for p in model.parameters()} == {task.encoder.device}
                 losses.append(train(model, trained.pack.train, draws, schedule, setting.shots,
                                     trained.params.seeds))

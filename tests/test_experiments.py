@@ -23,12 +23,12 @@ DEFINITION = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
 EVALUATE = """
 from promptstudy.evaluation import Evaluation
 from promptstudy.params import load_params
-from promptstudy.results import table, write_results
+from promptstudy.results import results_table, write_results
 params = load_params()
 evaluation = Evaluation.load(params, "shapes")
 evaluation.hand_crafted()
 evaluation.learned("coop")
-write_results(params.root / "reports" / "results.csv", table(evaluation.rows))
+write_results(params.root / "reports" / "results.csv", results_table(evaluation.rows))
 """
 
 

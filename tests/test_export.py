@@ -19,7 +19,7 @@ from promptstudy.files import load_tensors
 from promptstudy.image_files import encode_files
 from promptstudy.params import Setting
 from promptstudy.prediction import load_predictor
-from promptstudy.results import table
+from promptstudy.results import results_table
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -60,7 +60,7 @@ def test_the_readme_s_five_lines_of_open_clip_predict_the_same(
 def results(evaluation):
     """The rows of CoOp on `shapes`, as evaluation writes them."""
     evaluation.learned("coop")
-    return table(evaluation.rows).query("method == 'coop' and protocol == 'few_shot'")
+    return results_table(evaluation.rows).query("method == 'coop' and protocol == 'few_shot'")
 
 
 def test_the_exported_weights_give_evaluation_s_accuracy(

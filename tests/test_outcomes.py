@@ -6,7 +6,7 @@ from made_up_results import made_up, row, with_outcomes, write_made_up
 
 from promptstudy.errors import DamagedFile, MissingFile
 from promptstudy.outcomes import read_outcomes, write_outcomes
-from promptstudy.results import KEY, read_results, table
+from promptstudy.results import KEY, read_results, results_table
 
 
 def test_what_is_right_comes_back_for_every_run_and_image(suite):
@@ -36,7 +36,7 @@ def stored(tmp_path):
                      "images": "these"})
     path = tmp_path / "outcomes.safetensors"
     write_outcomes(path, rows)
-    return path, rows, table(rows)
+    return path, rows, results_table(rows)
 
 
 def test_the_same_outcomes_give_the_same_bytes_in_whatever_order(stored):
@@ -71,7 +71,7 @@ def test_outcomes_of_other_results_are_refused(stored, change):
 
 def test_outcomes_that_are_absent_are_missed(tmp_path):
     with pytest.raises(MissingFile, match="dvc repro evaluate"):
-        read_outcomes(tmp_path / "outcomes.safetensors", table([row(1)]))
+        read_outcomes(tmp_path / "outcomes.safetensors", results_table([row(1)]))
 
 
 def test_runs_of_one_place_are_about_the_same_images(stored):

@@ -15,7 +15,7 @@ from promptstudy import __main__
 from promptstudy.errors import DatasetError, PredictionError
 from promptstudy.evaluation import Evaluation
 from promptstudy.image_files import encode_files, find_images
-from promptstudy.methods import table
+from promptstudy.methods import registry
 from promptstudy.params import load_params
 from promptstudy.plans import plan
 from promptstudy.prediction import HAND_CRAFTED, class_weights, load_predictor, scores
@@ -70,7 +70,7 @@ def test_predictions_are_those_that_evaluation_scores(params, evaluation, files,
             if subset == "base" and getattr(setting.variant, "augmentation", "") == "proto_ctx":
                 continue  # the base classes' prompts are made of their images, others' are not
             model = evaluation.trained(method, setting, subset)
-            expected = table.predictions(params, method, setting, model,
+            expected = registry.predictions(params, method, setting, model,
                                          evaluation.inputs(model, subset))[setting.variant.label]
             of = evaluation.halves.get(subset, slice(None))
             for seed, of_run in zip(params.seeds, expected, strict=True):

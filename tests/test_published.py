@@ -21,7 +21,7 @@ from promptstudy.features import extract
 from promptstudy.params import DatasetParams, load_params
 from promptstudy.published import numbers as module
 from promptstudy.published import page as published_page
-from promptstudy.published.comparison import CELL, TOLERANCES, Comparison, compare, tolerance
+from promptstudy.published.comparison import CELL, TOLERANCES, PaperComparison, compare, tolerance
 from promptstudy.published.gate import LIMIT, zero_shot_gate
 from promptstudy.published.numbers import (
     COLUMNS,
@@ -33,7 +33,7 @@ from promptstudy.published.numbers import (
     published_dataset,
 )
 from promptstudy.published.page import TABLES, beside, headline, overview, papers_page
-from promptstudy.results import METHODS, table
+from promptstudy.results import METHODS, results_table
 
 NOTES = SHARED.parent / "reference" / "papers.md"
 LABELS = {name: f"{name.replace('/', '-')}-quickgelu/openai" for name in module.BACKBONES}
@@ -273,7 +273,7 @@ def paper_results(numbers):
                      backbone=LABELS[cell.backbone], method=cell.method, variant=cell.variant,
                      shots=int(cell.shots), seed=seed, subset=cell.subset, n_test=n_test)
                  for seed, step in steps.items()]
-    return table(rows), means
+    return results_table(rows), means
 
 
 def cell_of(line):
@@ -346,23 +346,24 @@ CHANGES = {"backbone": "RN50x4-quickgelu/openai", "protocol": "cross_dataset", "
 def test_a_cell_is_compared_only_where_every_condition_is_the_paper_s(paper_params, column):
     mine = row(90, dataset="caltech101", backbone=LABELS["RN50"], variant="M16", shots=16,
                n_test=2465)
-    assert len(compare(table([mine]), paper_params).cells) == 2  # as CoOp's table and PLOT's say
-    assert compare(table([mine | {column: CHANGES[column]}]), paper_params).cells.empty
+    # as CoOp's table and PLOT's say
+    assert len(compare(results_table([mine]), paper_params).cells) == 2
+    assert compare(results_table([mine | {column: CHANGES[column]}]), paper_params).cells.empty
 
 
 def test_other_test_images_weights_and_templates_are_set_aside_with_the_reason(paper_params):
     mine = row(90, dataset="caltech101", backbone=LABELS["RN50"], variant="M16", shots=16,
                n_test=2464)
-    assert compare(table([mine]), paper_params)[1] == [
+    assert compare(results_table([mine]), paper_params)[1] == [
         "caltech101 has 2,464 test images here, 2,465 in the papers' split."]
     other = mine | {"n_test": 2465, "backbone": "RN50-quickgelu/yfcc15m"}
-    assert compare(table([other]), paper_params)[1] == [
+    assert compare(results_table([other]), paper_params)[1] == [
         "The papers have no numbers of the backbone RN50-quickgelu/yfcc15m."]
     zero_shot = mine | {"n_test": 2465, "method": "zero_shot", "variant": "own template",
                         "shots": 0}
-    assert len(compare(table([zero_shot]), paper_params).cells) == 1
+    assert len(compare(results_table([zero_shot]), paper_params).cells) == 1
     datasets = {"caltech101": DatasetParams(images="x", template="{}.")}
-    both = table([zero_shot, mine | {"n_test": 2465}])
+    both = results_table([zero_shot, mine | {"n_test": 2465}])
     cells, reasons = compare(both, changed(paper_params, datasets=datasets))
     assert set(cells["method"]) == {"coop"}
     assert reasons == ["Zero-shot accuracy on caltech101 is with '{}.', the papers' with "
@@ -372,14 +373,15 @@ def test_other_test_images_weights_and_templates_are_set_aside_with_the_reason(p
 def test_prompts_from_elsewhere_are_not_compared_but_zero_shot_has_no_source(paper_params):
     mine = row(60, dataset="caltech101", protocol="cross_dataset", subset="dtd", shots=16,
                backbone=LABELS["ViT-B/16"], variant="M4-words", n_test=1692)
-    cells, reasons = compare(table([mine]), paper_params)
+    cells, reasons = compare(results_table([mine]), paper_params)
     assert cells.empty and reasons == ["Prompts that are tested on other datasets come from "
                                        "ImageNet in the papers, here from caltech101."]
-    assert compare(table([mine | {"dataset": "imagenet"}]), paper_params).cells[
+    assert compare(results_table([mine | {"dataset": "imagenet"}]), paper_params).cells[
         "printed"].tolist() == ["41.92"]
     zero_shot = mine | {"method": "zero_shot", "shots": 0, "variant": "own template"}
     again = zero_shot | {"protocol": "few_shot", "dataset": "dtd", "subset": "all"}
-    cells, _ = compare(table([zero_shot, again]), paper_params)  # one measurement, told twice
+    # one measurement, told twice
+    cells, _ = compare(results_table([zero_shot, again]), paper_params)
     assert cells["printed"].tolist() == ["44.56"] and cells["seeds"].tolist() == [1]
 
 
@@ -449,12 +451,12 @@ def test_the_report_opens_with_the_papers_numbers(numbers, paper_params):
     assert "1 shot:" not in sentence
     everywhere = beside(compare(results, paper_params))
     assert all(sentence.startswith("Average of ") for sentence in everywhere) and everywhere
-    assert beside(compare(table([row(50)]), paper_params)) == []
+    assert beside(compare(results_table([row(50)]), paper_params)) == []
 
 
 def test_the_page_shows_every_published_number_once(numbers, paper_params):
     """Also for a suite that nothing can be compared of, which says so."""
-    comparison = compare(table([row(50)]), paper_params)
+    comparison = compare(results_table([row(50)]), paper_params)
     page = papers_page(comparison, paper_params)
     shown = sorted(re.findall(r"<td[^>]*>(-?\d+\.\d+)</td>", page))
     assert shown == sorted(numbers["printed"])
@@ -479,7 +481,7 @@ def test_published_numbers_and_why_others_are_not_compared_are_text(
         monkeypatch.setattr(published_page, "MARKS", {one: two})
         mine = cells.replace({"method": {"coop": one}, "variant": {"M16-end": two},
                               "target": {"dtd": three}}).assign(backbone=four)
-        page = published_page.papers_page(Comparison(mine, [five, six]), paper_params)
+        page = published_page.papers_page(PaperComparison(mine, [five, six]), paper_params)
         for text in texts:
             assert text in shown(page)
         return page

@@ -1,7 +1,7 @@
 """What `make repro` says before and after DVC's run."""
 
 from promptstudy.repro import _described, summary
-from promptstudy.results import table, write_results
+from promptstudy.results import results_table, write_results
 
 
 def test_changes_are_said_one_by_one():
@@ -23,7 +23,7 @@ def test_the_summary_names_stages_reasons_report_and_first_numbers(tmp_path, tra
                 ("coop", "M4", 2, 2, 70), ("coop", "M4", 1, 1, 10), ("dualpt", "N2-M4", 2, 1, 80),
                 ("dualpt", "neither", 2, 1, 0), ("aape", "attention", 2, 1, 90))]
     (params.root / "reports").mkdir(exist_ok=True)
-    write_results(params.root / "reports" / "results.csv", table(rows))
+    write_results(params.root / "reports" / "results.csv", results_table(rows))
     text = summary({"coop@shapes": ["src/x.py modified", "seeds modified"]},
                    {"coop@shapes": 61.4, "report": 2.0}, params)
     assert text.splitlines() == [

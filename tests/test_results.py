@@ -14,7 +14,7 @@ from promptstudy.results import (
     main_rows,
     over_seeds,
     read_results,
-    table,
+    results_table,
     transfer_runs,
     with_h,
     write_results,
@@ -23,25 +23,25 @@ from promptstudy.results import (
 
 def test_table_has_the_contract_s_columns_and_a_fixed_order():
     rows = [row(1 / 3, seed=seed, dataset=name) for seed in (2, 1) for name in "ba"]
-    frame = table(rows)
+    frame = results_table(rows)
     assert tuple(frame.columns) == COLUMNS
-    assert frame.equals(table(rows[::-1]))
+    assert frame.equals(results_table(rows[::-1]))
     assert frame["value"].tolist() == [0.3333] * 4
 
 
 def test_table_refuses_two_results_for_one_run():
     with pytest.raises(ValueError, match="two results for one run"):
-        table([row(1), row(2)])
+        results_table([row(1), row(2)])
 
 
 def test_results_survive_the_file(tmp_path):
-    frame = table([row(12.3456789), row(50, seed=2)])
+    frame = results_table([row(12.3456789), row(50, seed=2)])
     write_results(tmp_path / "r.csv", frame)
     assert read_results(tmp_path / "r.csv").equals(frame)
 
 
 def test_over_seeds_gives_mean_and_sample_deviation():
-    summary = over_seeds(table([row(1, seed=1), row(3, seed=2), row(5, shots=2)]))
+    summary = over_seeds(results_table([row(1, seed=1), row(3, seed=2), row(5, shots=2)]))
     assert summary["mean"].tolist() == [2, 5] and summary["seeds"].tolist() == [2, 1]
     assert summary["std"].tolist() == pytest.approx([2 ** 0.5, float("nan")], nan_ok=True)
 
@@ -53,15 +53,15 @@ def test_over_seeds_gives_mean_and_sample_deviation():
     ((62, 20), [False] * 2), ((62,), [False]),  # which of two has collapsed?
     ((60, 61, 62, 63, 12, 15), [False] * 4 + [True] * 2)])
 def test_collapsed_runs_lie_far_below_their_seeds_median(values, collapsed):
-    frame = table([row(value, seed=seed) for seed, value in enumerate(values)]
-                  + [row(0, variant="another", seed=seed) for seed in range(3)])
+    frame = results_table([row(value, seed=seed) for seed, value in enumerate(values)]
+                          + [row(0, variant="another", seed=seed) for seed in range(3)])
     found = collapsed_runs(frame)
     assert found[frame["variant"] == "M4"].tolist() == collapsed
     assert not found[frame["variant"] == "another"].any()
 
 
 def test_average_counts_only_settings_that_every_dataset_has():
-    frame = table([row(10), row(30, dataset="b"), row(99, shots=2)])
+    frame = results_table([row(10), row(30, dataset="b"), row(99, shots=2)])
     averaged = average_over_datasets(frame)
     assert averaged[["dataset", "shots", "value"]].values.tolist() == [["average", 1, 20]]
 
@@ -75,9 +75,10 @@ def test_harmonic_mean_of_published_averages():
 
 def halves(values):
     """A table of base and new accuracy, `{(dataset, seed): (base, new)}`."""
-    return table([row(value, dataset=name, seed=seed, protocol="base_to_new", subset=subset)
-                  for (name, seed), pair in values.items()
-                  for subset, value in zip(("base", "new"), pair, strict=True)])
+    rows = [row(value, dataset=name, seed=seed, protocol="base_to_new", subset=subset)
+            for (name, seed), pair in values.items()
+            for subset, value in zip(("base", "new"), pair, strict=True)]
+    return results_table(rows)
 
 
 def test_h_is_that_of_each_run_and_every_mean_of_it_the_mean_of_these():

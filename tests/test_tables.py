@@ -10,7 +10,7 @@ from promptstudy.cells import AVERAGE, Cell, Interval, base_to_new_cells, few_sh
 from promptstudy.claims.evidence import Evidence
 from promptstudy.differences import base_to_new_differences, few_shot_differences
 from promptstudy.glossary import explained
-from promptstudy.results import base_to_new_table, main_rows, table
+from promptstudy.results import base_to_new_table, main_rows, results_table
 from promptstudy.statistics import difference
 from promptstudy.tables import DASH, Quoted, Table, listed
 
@@ -39,14 +39,14 @@ def test_base_to_new_cells_have_the_means_of_the_table_and_a_deviation_of_h(suit
 
 
 def test_few_shot_cells_average_each_seed_over_datasets():
-    rows = table([row(value, dataset=dataset, seed=seed) for dataset, seed, value in (
+    rows = results_table([row(value, dataset=dataset, seed=seed) for dataset, seed, value in (
         ("a", 1, 10), ("a", 2, 20), ("b", 1, 30), ("b", 2, 50))])
     cell = few_shot_cells(rows, AVERAGE).loc[("coop", "M4"), 1]
     assert cell.seeds == ((1, 20), (2, 35))
 
 
 def evidence_of(rows, params):
-    frame = table(rows)
+    frame = results_table(rows)
     return Evidence(frame, outcomes_of(frame), params)
 
 

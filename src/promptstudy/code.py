@@ -16,7 +16,7 @@ from .params.methods import BLOCKS
 
 PACKAGE = Path(__file__).parent
 NAME = PACKAGE.name
-# Methods and their blocks of params are imported by name at run time (`methods.table.load`,
+# Methods and their blocks of params are imported by name at run time (`methods.registry.load`,
 # `params.methods.BLOCKS`), which the code does not show. Code that trains a method or reads its
 # block says which; code that imports the evaluation restores all methods.
 RESTORES_ALL = f"{NAME}.evaluation"

@@ -12,7 +12,7 @@ from .changes import Changes
 from .class_texts import descriptions
 from .clip.text_features import encode_descriptions
 from .files import json_sha256, load_tensors
-from .methods import linear_probe, table, tip_adapter
+from .methods import linear_probe, registry, tip_adapter
 from .methods.reference_prompts import reference_features, references
 from .metrics import RANKS, match_ranks
 from .params import Setting
@@ -71,7 +71,7 @@ class Evaluation(Scores):
         for setting in plan(self.params, method, self.name):
             for subset in subsets(setting.protocol):
                 model = self.trained(method, setting, subset)
-                found = table.predictions(self.params, method, setting, model,
+                found = registry.predictions(self.params, method, setting, model,
                                           self.inputs(model, subset))
                 for label, predictions in found.items():
                     self.add_runs(method, setting, label, subset, predictions)
@@ -149,7 +149,7 @@ class Evaluation(Scores):
         The names, and the texts about them, come from `onto`, another Evaluation, if given.
         """
         learned = learned_by(self.tensors(method), setting)
-        return table.load(method).restore(self, setting, learned, subset, onto)
+        return registry.load(method).restore(self, setting, learned, subset, onto)
 
     @per_task
     def tensors(self, method: str) -> dict[str, Tensor]:

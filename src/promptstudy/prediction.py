@@ -16,7 +16,7 @@ from .clip.backbone import Backbone
 from .clip.text_features import ensemble_templates
 from .errors import PredictionError
 from .evaluation import Evaluation
-from .methods import table
+from .methods import registry
 from .methods.aape import Classifier
 from .methods.cocoop import CoCoOp
 from .methods.coop import CoOp
@@ -100,7 +100,7 @@ def load_predictor(params: Params, dataset: str, method: str, *, setting: str | 
         names = class_names or task.class_names
         return Predictor(method, None, 0, names, task.backbone,
                          HandCrafted(task, templates, names), 0)
-    table.load(method)  # raises for another name
+    registry.load(method)  # raises for another name
     if method not in params.methods:
         raise PredictionError(f"params.yaml has no block {method!r}, so it was not trained")
     chosen = _setting(params, dataset, method, setting, class_names)

@@ -26,7 +26,7 @@ BASELINES = {"zero_shot": "Zero-shot CLIP", "ensemble": "Prompt ensemble",
 METHODS = {**BASELINES, **{name: block.title for name, block in BLOCKS.items()}}
 
 
-def table(rows: list[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+def results_table(rows: list[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
     """Return the rows (dicts with all of `COLUMNS`) as a sorted DataFrame.
 
     Values are percentages, rounded to 4 decimals. Raises `ValueError` on two rows for one run and

@@ -21,7 +21,7 @@ from .code import training_sha256
 from .datasets.packs import PackSplit
 from .errors import DamagedFile, DivergedError, MissingFile
 from .files import cached, json_sha256, load_tensors, save_tensors
-from .methods import table
+from .methods import registry
 from .methods.losses import Batch
 from .params import Schedule, Setting
 from .plans import count_epochs, count_steps, plan, schedule_of, training_draws
@@ -128,7 +128,7 @@ def train_plan(task: Task, method: str) -> dict[str, Tensor]:
     schedules = [schedule_of(params, method, dataset, setting) for setting in settings]
     steps = [count_steps(schedule, setting.shots, draws.shape[1])
              for schedule, setting, (draws, _) in zip(schedules, settings, drawn, strict=True)]
-    build, stop = table.load(method).build, threading.Event()
+    build, stop = registry.load(method).build, threading.Event()
     for setting, (draws, names) in zip(settings, drawn, strict=True):
         # raises what does not fit before anything is trained; encodes texts here, on all cores
         build(task, setting, names, draws)
@@ -180,7 +180,7 @@ def provenance(task: Task, method: str) -> dict[str, Any]:
               "text_fingerprint": backbone.text_fingerprint}
     if task.name == params.transfer.source:
         record["transfer"] = params.transfer.shots
-    texts = table.load(method).texts(task)
+    texts = registry.load(method).texts(task)
     return record if texts is None else {**record, "texts": json_sha256(texts)}
 
 

@@ -8,7 +8,7 @@ images as `subset`, including the source's own.
 from .datasets.packs import FeaturePack
 from .datasets.splits import shift_of
 from .evaluation import PROBE, Evaluation
-from .methods import linear_probe, table
+from .methods import linear_probe, registry
 from .params import ORIGINAL, Setting
 from .plans import transferred
 
@@ -76,7 +76,7 @@ def _linear_probe(source, protocol, target, parts):
 def _learned(source, protocol, method, setting, target, parts):
     """Add a row for every run and every variant that the training yields."""
     model = source.trained(method, setting, onto=target)
-    found = table.predictions(source.params, method, setting, model, target.inputs(model))
+    found = registry.predictions(source.params, method, setting, model, target.inputs(model))
     for variant, runs in found.items():
         for seed, predicted in zip(source.params.seeds, runs, strict=True):
             source.add_elsewhere(protocol, method, variant, setting.shots, seed, target, predicted,

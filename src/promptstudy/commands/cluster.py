@@ -51,30 +51,30 @@ def _left(params):
 
 
 def _plan(args, params):
-    from .. import planning
+    from .. import budget
     from ..cluster import jobs_of
     from ..machine import assumed_gpu, measure
     left = _left(params)
     if not left:
         return
     speed = assumed_gpu(params) if args.gpus else measure(params)
-    work, jobs = planning.work_of(params, left), jobs_of(left, args.per_job)
+    work, jobs = budget.work_of(params, left), jobs_of(left, args.per_job)
     job_of = {stage: job.stages[0] for job in jobs for stage in job.stages}
     after, hours = {}, {}
     for job in jobs:
         name = job.stages[0]
         after[name] = list(dict.fromkeys(job_of[stage] for stage in job.after))
-        hours[name] = sum(planning.hours_of(work[stage], speed) for stage in job.stages)
+        hours[name] = sum(budget.hours_of(work[stage], speed) for stage in job.stages)
         memory = max(work[stage].memory(speed) for stage in job.stages) / 1e9
         waits = ", ".join(after[name][:3]) + (", ..." if len(after[name]) > 3 else "")
-        print(f"{' '.join(job.stages)}: {planning.duration(hours[name])}, {memory:.1f} GB"
+        print(f"{' '.join(job.stages)}: {budget.duration(hours[name])}, {memory:.1f} GB"
               f"{waits and f', after {waits}'}")
     print(f"\n{_in_all(after, hours, args.gpus)}")
 
 
 def _in_all(after, hours, gpus):
     """Return one line: how long the jobs take one after another, and side by side."""
-    from ..planning import UNSURE, duration, elapsed
+    from ..budget import UNSURE, duration, elapsed
     whole = elapsed(after, hours, gpus)
     machine = "GPU, as assumed," if gpus else "machine like this one"
     return (f"{len(hours)} jobs, {duration(sum(hours.values()))} of one {machine} in all; "

@@ -14,15 +14,15 @@ def arguments(parser):
 
 def run(args):
     """Print a table and the total; raise `ParamsError` for a stage that the suite does not have."""
+    from ..budget import cost_table, stages_of, total, work_of
     from ..errors import ParamsError
     from ..machine import measure
-    from ..planning import stages_of, table, total, work_of
     params = load_params(args.params)
     known = stages_of(params)
     for stage in args.stages:
         if stage not in known:
             raise ParamsError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(known)}")
-    found = table(work_of(params, args.stages or known), measure(params))
+    found = cost_table(work_of(params, args.stages or known), measure(params))
     print(found.to_string(formatters={"images": "{:,}".format, "runs": "{:,}".format,
                                       "steps": "{:,}".format, "hours": "{:.2f}".format,
                                       "GB": "{:.1f}".format}))

@@ -17,7 +17,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     """Raise `UserError` if a stage fails."""
-    from .. import planning, repro
+    from .. import budget, repro
     from ..lifetime import RAN
     from .check import check_suite
     from .strip import strip_notebooks
@@ -28,7 +28,7 @@ def run(args: Namespace) -> None:
     strip_notebooks(params)
     why = repro.reasons(params.root)
     (params.root / RAN).unlink(missing_ok=True)
-    if planning.takes_long(params, why):
+    if budget.takes_long(params, why):
         print(_cost(params, why), flush=True)
     if why or args.dvc_arguments:  # else DVC, which takes seconds to start, would run nothing
         repro.run(params.root, args.dvc_arguments)
@@ -37,6 +37,6 @@ def run(args: Namespace) -> None:
 
 def _cost(params, stages):
     """Return one line on what the stages that are out of date cost, at most."""
+    from ..budget import cost_table, total, work_of
     from ..machine import measure
-    from ..planning import table, total, work_of
-    return total(table(work_of(params, stages), measure(params)))
+    return total(cost_table(work_of(params, stages), measure(params)))

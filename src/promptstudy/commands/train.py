@@ -18,9 +18,9 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     """Write the method's artefact."""
     from ..clip.backbone import best_device
-    from ..methods import table
+    from ..methods import registry
     from ..task import Task
     from ..training import train_plan
     params = load_params(args.params)
-    table.load(args.method)
+    registry.load(args.method)
     train_plan(Task.load(params, params.dataset(args.dataset), best_device()), args.method)

@@ -7,7 +7,7 @@ trained for the task, and is all that is kept); layers, equations and constants 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ..clip.text_features import DescriptionFeatures
 from ..params.methods.aape import AAPEVariant
 from . import aggregators
-from .losses import Batch
+from .losses import Batch, weighted_sum
 from .projections import PROJECTIONS
 from .reference_prompts import centred
 from .stacked import MLP
@@ -86,9 +86,9 @@ class AAPE(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return L_task + lambda ||p - p^a||^2 + mu (1 - f . p^a) [R] of each run on its batch."""
-        weights = {"task": 1, "distillation": self.variant.lambda_distill,
+        weights = {"task": 1.0, "distillation": self.variant.lambda_distill,
                    "reward": self.variant.mu}
-        return cast(Tensor, sum(weights[name] * term for name, term in self.terms(batch).items()))
+        return weighted_sum(self.terms(batch), weights)
 
 
 def _aggregator(generators, dim, variant):

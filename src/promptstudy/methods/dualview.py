@@ -7,7 +7,7 @@ prompts, and a fusion of the views. All equations and constants are inferred.
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from ..params.methods.dualview import DualViewVariant
 from ..task import Task
 from .augmentation import Mixup, Support
 from .coop import CoOp
-from .losses import Batch
+from .losses import Batch, weighted_sum
 from .mutual_information import BOUNDS
 
 
@@ -119,8 +119,8 @@ class DualView(CoOp):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return CE - lambda_mi I(S; H) - lambda_image [I(X; S) + I(X; H)] / 2 [R] on a batch."""
-        weights = {"ce": 1, "views": self.variant.lambda_mi, "images": self.variant.lambda_image}
-        return cast(Tensor, sum(weights[name] * term for name, term in self.terms(batch).items()))
+        weights = {"ce": 1.0, "views": self.variant.lambda_mi, "images": self.variant.lambda_image}
+        return weighted_sum(self.terms(batch), weights)
 
     def fused_classes(self, variant: DualViewVariant) -> Tensor:
         """Return norm((1 - a) s + a h) [R, C, d], the views fused as a variant fuses them."""

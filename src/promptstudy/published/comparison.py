@@ -29,7 +29,7 @@ class Tolerance(NamedTuple):
     cells: str
     points: float
     why: str
-    covers: Callable[[Any], bool]  # is it for a cell, a row of `Comparison.cells`?
+    covers: Callable[[Any], bool]  # is it for a cell, a row of `PaperComparison.cells`?
 
 
 # The first that covers a cell is the cell's.
@@ -48,7 +48,7 @@ TOLERANCES = (
               "no two published runs were found", lambda cell: True))
 
 
-class Comparison(NamedTuple):
+class PaperComparison(NamedTuple):
     """Our numbers beside the papers', and what has no place there."""
 
     # a row for every published number that has one of ours: all columns of `load_numbers`, `CELL`,
@@ -57,8 +57,8 @@ class Comparison(NamedTuple):
     set_aside: list[str]  # why results are not compared, a sentence for each reason
 
 
-def compare(results: pd.DataFrame, params: Params) -> Comparison:
-    """Return the `Comparison` of a results table with the published numbers.
+def compare(results: pd.DataFrame, params: Params) -> PaperComparison:
+    """Return the `PaperComparison` of a results table with the published numbers.
 
     Compared are cells with equal backbone and weights, dataset (by name and number of test
     images), protocol, method, variant, shots and metric, zero-shot CLIP's only with the published
@@ -70,7 +70,7 @@ def compare(results: pd.DataFrame, params: Params) -> Comparison:
     cells["difference"] = cells["mean"] - cells["value"]
     cells["tolerance"] = [tolerance(cell).points for cell in cells.itertuples()]
     cells["within"] = cells["difference"].abs().round(6) <= cells["tolerance"]
-    return Comparison(cells, set_aside)
+    return PaperComparison(cells, set_aside)
 
 
 def tolerance(cell: Any) -> Tolerance:

@@ -10,7 +10,7 @@ from ..clip.text import TextEncoder
 from ..datasets.packs import FeaturePack
 from ..errors import ZeroShotMismatch
 from ..params import Params
-from ..results import table
+from ..results import results_table
 from ..scores import Scores
 from .comparison import compare
 from .numbers import load_datasets, load_numbers, placed, published_backbone, published_dataset
@@ -36,7 +36,7 @@ def zero_shot_gate(params: Params, name: str, pack: FeaturePack, backbone: Backb
         return None
     scores = Scores(params, pack, backbone, encoder)
     scores.hand_crafted(["zero_shot"])
-    cells, set_aside = compare(table(scores.rows), params)
+    cells, set_aside = compare(results_table(scores.rows), params)
     for reason in set_aside:
         warnings.warn(f"zero-shot accuracy is not compared with the papers': {reason}",
                       stacklevel=2)

@@ -6,7 +6,7 @@ from ..params import Params
 from ..rendering import render, slug
 from ..results import METHODS, shots_label
 from ..tables import Quoted, Table
-from .comparison import CELL, TOLERANCES, Comparison
+from .comparison import CELL, TOLERANCES, PaperComparison
 from .numbers import MARKS, load_datasets, load_numbers, load_sources, placed
 
 # Tables of numbers.csv in the page's order: title, what a row is, what a column is.
@@ -41,7 +41,7 @@ WORDS = {"mean_of_h": "mean of H", "gain": "gain over zero-shot", "top1": ""}
 SCOPE = ["backbone", "shots", "classes"]  # columns that go without saying where they are constant
 
 
-def papers_page(comparison: Comparison, params: Params) -> str:
+def papers_page(comparison: PaperComparison, params: Params) -> str:
     """Return the page as HTML: compared cells, why others are not, tolerances, all numbers."""
     numbers = load_numbers()
     published = [{"id": slug(title), "title": title, "papers": ", ".join(part["paper"].unique()),
@@ -64,7 +64,7 @@ def papers_page(comparison: Comparison, params: Params) -> str:
                   sources=load_sources().to_dict())
 
 
-def headline(comparison: Comparison) -> str:
+def headline(comparison: PaperComparison) -> str:
     """Return in one sentence how many numbers are compared and how many lie within tolerance."""
     cells = comparison.cells
     if cells.empty:
@@ -74,7 +74,7 @@ def headline(comparison: Comparison) -> str:
             f"of ours lie within their tolerance and {(~cells['within']).sum()} outside.")
 
 
-def beside(comparison: Comparison) -> list[str]:
+def beside(comparison: PaperComparison) -> list[str]:
     """Return sentences that set few-shot numbers of papers beside ours, one for each dataset.
 
     They are zero-shot CLIP's and those with the most shots; of averages over datasets only, if
@@ -96,7 +96,7 @@ def _paper_and_ours(cell):
     return f"{name}: paper {cell.value:.1f} %, yours {cell.mean:.1f} %"
 
 
-def overview(comparison: Comparison) -> str:
+def overview(comparison: PaperComparison) -> str:
     """Return an HTML table of how the compared cells of each published table came out, or ""."""
     lines = [{"published table": title, "cells": len(part), "within": part["within"].sum(),
               "outside": (~part["within"]).sum(),

@@ -82,7 +82,7 @@ def elapsed(after: dict[str, list[str]], hours: dict[str, float],
     return max(ended.values(), default=0.0)
 
 
-def table(work: dict[str, Work], speed: Speed) -> pd.DataFrame:
+def cost_table(work: dict[str, Work], speed: Speed) -> pd.DataFrame:
     """Return a row per kind of stage: stages, images, runs, steps, hours and GB, as a DataFrame."""
     rows: dict[str, dict[str, float]] = {}
     for stage, of_stage in work.items():
