@@ -37,14 +37,16 @@ from promptstudy.training import train
 COMMON = {"agg_values": "identity", "mu": 100.0}
 START = {"few_shot": {"lr": 0.3, **COMMON}, "base_to_new": {"lr": 0.01, **COMMON}}
 BOTH = {"none": {}, "lambda 0.3": {"lambda_distill": 0.3}, "lambda 3": {"lambda_distill": 3.0},
-        "share 1": {"share": 1.0}}
+        "share 1": {"share": 1.0}, "600 steps": {"max_steps": 600},
+        "1200 steps": {"max_steps": 1200}}
 SEARCHED = {
-    "few_shot": BOTH | {"lr 0.1": {"lr": 0.1}, "lr 1": {"lr": 1.0}},
+    "few_shot": BOTH | {"lr 0.1": {"lr": 0.1}, "lr 1": {"lr": 1.0}, "lambda 0.3, 600 steps": {
+        "lambda_distill": 0.3, "max_steps": 600}, "lambda 0.3, 1200 steps": {
+        "lambda_distill": 0.3, "max_steps": 1200}},
     "base_to_new": BOTH | {
         "lr 0.005": {"lr": 0.005}, "lr 0.02": {"lr": 0.02}, "lr 0.03": {"lr": 0.03},
         "share 0.3": {"share": 0.3}, "dropout 0": {"dropout": 0.0},
-        "learned values": {"agg_values": "learned", "mu": 1.0},
-        "600 steps": {"max_steps": 600}}}
+        "learned values": {"agg_values": "learned", "mu": 1.0}}}
 TEXTS = {"no distillation": {"lambda_distill": 0.0}, "template": {"reference": "template"},
          "shuffled": {"reference": "shuffled"}}
 CONTROLS = {

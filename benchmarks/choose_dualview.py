@@ -55,21 +55,28 @@ ENSEMBLES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 ALONE = {"lambda_mi": 0.0, "lambda_image": 0.0, "mixup": "none"}  # cross-entropy alone
 IMAGES = {"lambda_image": 1.0}
 VIEWS = {"lambda_mi": 1.0}
+BOTH = IMAGES | VIEWS
 CHANGES = {  # the most telling ones come first: the search can be stopped and taken up again
     "CE only": {},
     "image critic": IMAGES,
     "image critic, across": IMAGES | {"mixup": "across"},
-    "both critics": IMAGES | VIEWS,
-    "both critics, across": IMAGES | VIEWS | {"mixup": "across"},
+    "both critics": BOTH,
+    "both critics, across": BOTH | {"mixup": "across"},
     "within": {"mixup": "within"},
     "view critic": VIEWS,
+    **{f"both critics, {way}, alpha {alpha:g}": BOTH | {"mixup": way, "mixup_alpha": alpha}
+       for way in ("across", "within") for alpha in (0.1, 0.2, 0.4)},
+    **{f"both critics, {title}lr 0.01": BOTH | change | {"lr": 0.01} for title, change in (
+        ("", {}), ("across, ", {"mixup": "across"}),
+        ("across, alpha 0.2, ", {"mixup": "across", "mixup_alpha": 0.2}),
+        ("across, alpha 0.1, ", {"mixup": "across", "mixup_alpha": 0.1}))},
     "image critic, 100 steps": IMAGES | {"max_steps": 100},
     "image critic, lr 0.01": IMAGES | {"lr": 0.01},
     "image critic, mine": IMAGES | {"estimator": "mine"},
     "image critic, jsd": IMAGES | {"estimator": "jsd"},
     "image critic, within": IMAGES | {"mixup": "within"},
     "image critic, both": IMAGES | {"mixup": "both"},
-    "both critics, both": IMAGES | VIEWS | {"mixup": "both"},
+    "both critics, both": BOTH | {"mixup": "both"},
     "across": {"mixup": "across"}, "both": {"mixup": "both"},
     "view critic, within": VIEWS | {"mixup": "within"},
     "image critic 0.3": {"lambda_image": 0.3}, "image critic 3": {"lambda_image": 3.0},
@@ -78,7 +85,8 @@ CHANGES = {  # the most telling ones come first: the search can be stopped and t
     "image critic, 8 templates": IMAGES | {"hard_view": "ensemble"},
     "image critic, descriptions": IMAGES | {"hard_view": "descriptions"}}
 WEIGHTS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # of KgCoOp
-FEW_SHOT_CHANGES = ("CE only", "image critic", "both critics", "image critic, across")
+FEW_SHOT_CHANGES = ("both critics", "both critics, across", "both critics, across, alpha 0.2",
+                    "both critics, across, alpha 0.1")
 DATASETS = ("grocery", "dtd10")  # where the dual-view method's changes are searched
 DIVISIONS = ("first half", "even")  # of the base classes, in which everything is searched
 FURTHER = ("second half", "odd")  # and those for what is near the best

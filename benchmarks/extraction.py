@@ -55,14 +55,14 @@ def clock():
 
 
 def rate(work):
-    """Return how many images a second `work()` does, which does all of them."""
+    """Return how many images per second `work()` handles; it handles all of them."""
     start = clock()
     work()
     return IMAGES / (clock() - start)
 
 
 def measure(name):
-    """Return the images a second of each half and of the whole, with an image tower."""
+    """Return the images per second of each half and of the whole, with an image tower."""
     params = load_params()
     backbone = load_backbone(name, root=params.root)
     settings = params.features.model_copy(update={"batch_size": BATCH})

@@ -40,7 +40,7 @@ from promptstudy.params import load_params
 
 MARK = "PROMPTSTUDY_FAULT"  # an environment variable that tells the processes of a round
 PATIENCE = 5  # seconds after which no process of a killed run may be left
-DVC_START = 3  # seconds until DVC starts a stage, about
+DVC_START = 3  # about how many seconds DVC takes to start a stage
 REPRO = [sys.executable, "-m", "promptstudy", "repro"]
 
 

@@ -37,7 +37,7 @@ def main():
              if f"{method}@{next(iter(params.datasets))}" not in stages]
     n_stages = len(stages) + len(added) * len(params.datasets)
 
-    print(f"{n_stages} stages a backbone\n")
+    print(f"{n_stages} stages per backbone\n")
     print(f"{'training':10} {'runs':>6} {'steps':>10} {'PFLOP':>8} {'hours':>7}")
     tower, whole = Tower(512, 12, 512), Work()  # the text tower of all four; RN50's dim is 1024
     for method in params.methods:

@@ -131,7 +131,7 @@ def pytest_collection_modifyitems(items):
 def tiny_suite(tmp_path_factory):
     """The folder of a whole suite; read only, except for what runs write into its `artefacts`.
 
-    `shapes` is one folder a class, `figures` comes with a split file, and `pairs` are the same
+    `shapes` is one folder per class, `figures` comes with a split file, and `pairs` are the same
     pictures with captions; `photos` are more pictures of some classes of shapes. Copy the suite
     (`own_suite`) to change anything.
     """
@@ -253,7 +253,7 @@ def save_clip(folder, vision, seed=0):
 
 
 def draw_pictures(folder, classes, count, seed=0):
-    """Draw `count` pictures of 40 x 48 pixels for each class, into one folder a class."""
+    """Draw `count` pictures of 40 x 48 pixels for each class, into one folder per class."""
     rng = np.random.default_rng(seed)
     for name in classes:
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -261,7 +261,7 @@ def test_one_flipped_prediction_changes_its_claims_and_nothing_else(suite):
 
 
 def runs(*values, images=400, dataset="x"):
-    """Runs, one value a seed, whose images make no difference."""
+    """Runs, one value per seed, whose images make no difference."""
     return Runs({dataset: {seed: np.full(images, float(value))
                            for seed, value in enumerate(values, 1)}})
 

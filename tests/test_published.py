@@ -45,7 +45,7 @@ def numbers():
 
 
 def halves(numbers):
-    """Base, new and H of every method, as printed: one row a dataset of a table."""
+    """Base, new and H of every method, as printed: one row per dataset of a table."""
     rows = numbers[numbers["protocol"] == "base_to_new"]
     return rows.pivot_table(index=["table", "paper", "method", "dataset"], columns="subset",
                             values="printed", aggfunc="first")
@@ -190,9 +190,9 @@ def papers(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("found, instead, message", [
     ("imagenet,RN50,few_shot,zero_shot,own template,0,all,top1,58.18,", "imagenet,RN50,few_shot,"
-     "zero_shot,own template,0,all,top1,581.8,", "line 2: 581.8 is no percentage"),
-    (",58.18,recall", ",58.l8,recall", "line 2: value '58.l8' is no number"),
-    ("own template,0,all", "own template,none,all", "line 2: shots 'none' is no number"),
+     "zero_shot,own template,0,all,top1,581.8,", "line 2: 581.8 is not a percentage"),
+    (",58.18,recall", ",58.l8,recall", "line 2: value '58.l8' is not a number"),
+    ("own template,0,all", "own template,none,all", "line 2: shots 'none' is not a number"),
     ("imagenet,RN50,", "imagenet,RN5O,", "line 2: backbone 'RN5O' is none of RN50, "),
     ("few_shot,zero_shot,own template,0,all,", "few_shot,zero_shot,own template,0,base,",
      "line 2: protocol 'few_shot' has no subset 'base'"),

@@ -75,7 +75,10 @@ def _step(params, encoder, n_classes):
 
 @torch.no_grad()
 def _images(params, model):
-    """Return images a second through the image tower, on a GPU if there is one; decoding apart."""
+    """Return images per second through the image tower, on a GPU if there is one.
+
+    Decoding is not counted.
+    """
     with on_gpu(model) as device:
         gpu = device.type == "cuda"
         count = params.features.batch_size if gpu else 4

@@ -41,7 +41,7 @@ def results_table(rows: list[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
 
 
 def shots_label(shots: int) -> str:
-    """Return how a number of images a class is called in tables and figures."""
+    """Return what a number of images per class is called in tables and figures."""
     return {0: "no images", 1: "1 shot"}.get(shots, f"{shots} shots")
 
 
@@ -162,7 +162,7 @@ def base_to_new_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def transfer_runs(frame: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """Return the accuracy of each run, a row, on each kind of test images, a column.
+    """Return accuracies: a row per run, a column per kind of test images.
 
     Index: method, variant, shots and seed. First come the source's test images, then those that its
     shifts were made of, where there are such, then the others, if any, and `mean`, their mean.

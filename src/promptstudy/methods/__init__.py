@@ -1,1 +1,1 @@
-"""One module a method: its learnable parameters, its loss, its prediction."""
+"""One module per method: its learnable parameters, its loss, its prediction."""

@@ -34,7 +34,7 @@ class AAPE(nn.Module):
     pupil. A subclass says what the task is.
 
     `seeds` [R] initialise the runs. `prompts` are the reference prompts, `DescriptionFeatures` with
-    one set a label; without them there is no aggregator, and all but `loss` works.
+    one set per label; without them there is no aggregator, and all but `loss` works.
     """
 
     task_loss: Callable[[Batch, Tensor], Tensor]  # [R] of a batch and its AAPEs, by the subclass

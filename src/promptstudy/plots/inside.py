@@ -36,7 +36,7 @@ def prompt_layouts(tables: dict[str, list[tuple[str, str]]]) -> Figure:
 def training_curves(losses: dict[str, "Tensor"], learning_rates: Sequence[float]) -> Figure:
     """Training loss of each setting (mean over runs) beside the learning rate of every epoch.
 
-    losses: {label: [steps, R]}; learning_rates: one value an epoch.
+    losses: {label: [steps, R]}; learning_rates: one value per epoch.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained",
                                          width_ratios=[2, 1])

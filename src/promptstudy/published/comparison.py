@@ -17,8 +17,8 @@ from .numbers import (
     published_dataset,
 )
 
-# What must be equal for two numbers to be of one cell. The test images are those of `target`,
-# which is checked by their number.
+# Two numbers belong to the same cell if all of these are equal. The test images are those of
+# `target`, which is checked by their number.
 CELL = ["backbone", "protocol", "method", "variant", "shots", "target", "classes", "metric"]
 SOURCE = "imagenet"  # where the papers' prompts come from that are tested on other datasets
 
@@ -49,7 +49,7 @@ TOLERANCES = (
 
 
 class PaperComparison(NamedTuple):
-    """Our numbers beside the papers', and what has no place there."""
+    """Our numbers beside the papers', and why other results are not compared."""
 
     # a row for every published number that has one of ours: all columns of `load_numbers`, `CELL`,
     # ours as `mean`, `std` and `seeds`, `difference` = ours - published, `tolerance` and `within`

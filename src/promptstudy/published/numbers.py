@@ -84,7 +84,7 @@ def averages(datasets: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def published_dataset(name: str, datasets: pd.DataFrame) -> str | None:
-    """Return the key of the dataset that somebody calls `name`, or None for one of his own.
+    """Return the key of the published dataset known as `name`, or None.
 
     Case and signs do not matter: `Oxford-Pets` and `oxford_pets` are the same.
     """
@@ -123,11 +123,11 @@ def _faults(row, datasets, sources):
     accuracy = row["metric"] == "top1" or row["metric"].startswith("recall@")
     try:
         if accuracy and not 0 <= float(row["value"]) <= 100:
-            yield f"{row['value']} is no percentage"
+            yield f"{row['value']} is not a percentage"
     except ValueError:
-        yield f"value {row['value']!r} is no number"
+        yield f"value {row['value']!r} is not a number"
     if row["shots"] and not row["shots"].isdigit():
-        yield f"shots {row['shots']!r} is no number"
+        yield f"shots {row['shots']!r} is not a number"
     if row["backbone"] and row["backbone"] not in BACKBONES:
         yield f"backbone {row['backbone']!r} is none of {', '.join(BACKBONES)}"
     targets = {*datasets.index, *averages(datasets)}

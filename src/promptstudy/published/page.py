@@ -149,7 +149,7 @@ def _scope(cells):
 
 
 def _long(cells):
-    """Compared cells, one a row, without what they all have in common."""
+    """Compared cells, one per row, without what they all have in common."""
     shown = _shown(cells)
     spread = [f" ± {cell.std:.2f}" if cell.seeds > 1 else "" for cell in shown.itertuples()]
     trained = shown["variant"].where(cells["method"] != "zero_shot", "")
