@@ -23,6 +23,7 @@ from validation import orders, reordered
 
 from promptstudy.claims.comparisons import Claim, ahead, decide
 from promptstudy.claims.evidence import HAND_CRAFTED, Runs
+from promptstudy.class_texts import sentences
 from promptstudy.evaluation import Evaluation, subsets
 from promptstudy.files import cached
 from promptstudy.methods import registry
@@ -110,9 +111,13 @@ def main():
     tasks = []
     for name in params.datasets:
         whole = Evaluation.load(params, name)
-        tasks += [(Evaluation(params, reordered(whole.pack, order), whole.backbone, whole.encoder),
-                   division)
-                  for division, order in orders(list(range(len(whole.class_names)))).items()]
+        for division, order in orders(list(range(len(whole.class_names)))).items():
+            task = Evaluation(params, reordered(whole.pack, order), whole.backbone, whole.encoder)
+            # DuAl-PT and AAPE ask for them by these names
+            said = {known: sentences(whole)[known] for known in task.class_names}
+            task.cached |= {("sentences",): said, ("references", "llm"): said,
+                            ("references", "shuffled"): said}
+            tasks.append((task, division))
     methods = [ZERO_SHOT, *params.methods]
     runs = [(task, division, method) for (task, division), method
             in itertools.product(tasks, methods)]

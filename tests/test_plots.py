@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from hostile import FORMULA, HOSTILE, NAMES, PRICES
 from made_up_results import AAPE, PARTS, made_up, outcomes_of
 from matplotlib.colors import to_rgb
@@ -16,7 +17,7 @@ from matplotlib.text import Text
 from promptstudy.claims.evidence import Evidence
 from promptstudy.palette import COLOURS, MARKERS
 from promptstudy.plots import accuracy, cases, inside
-from promptstudy.plots.style import save
+from promptstudy.plots.style import picture, save
 from promptstudy.results import main_rows, transfer_runs
 
 
@@ -172,6 +173,21 @@ def test_figures_show_text_as_it_stands(suite, tmp_path, name):
         labels = [label.get_text() for a in (axis.xaxis, axis.yaxis)
                   for label in a.get_ticklabels(which="both")]
         assert not [label for label in labels if r"\math" in label]
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_everything_that_a_page_s_figure_refers_to_is_in_it(suite, name):
+    """A marker or a clip path that is not found is not drawn, without a word."""
+    frame = frame_of(suite)
+    figure = DRAWING[name](*FIGURES[name][0](frame, main_rows(frame, suite), suite))
+    shown = BeautifulSoup(picture(figure, "alt"), "html.parser")
+    defined = {node["id"] for node in shown.find_all(id=True)}
+    drawn = {node["xlink:href"].removeprefix("#") for node in shown.find_all("use")}
+    clipped = {node["clip-path"][5:-1] for node in shown.find_all(attrs={"clip-path": True})}
+    assert drawn | clipped <= defined
+    if name == "feature_space":
+        assert len(drawn) > 1  # dots and the legend's
     plt.close(figure)
 
 

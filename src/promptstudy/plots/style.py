@@ -33,7 +33,8 @@ SVG = "http://www.w3.org/2000/svg"
 # What parts the texts of a line's points in its `gid`; a line break would not survive XML.
 TIPS = "\u2029"
 NUMBER = re.compile(r"\d+\.\d{3,}")  # more digits than a screen can show
-REFERENCE = re.compile(r"#([mp][0-9a-f]{10})\b")  # to a marker or a clip path
+# to a marker, a clip path or the marker of a scatter plot
+REFERENCE = re.compile(r"#([mp][0-9a-f]{10}|C\d+_[0-9a-f]+_[0-9a-f]{10})\b")
 FONT = re.compile(r"font-family:[^;]+;")
 LARGEST_SVG = 120_000  # characters; a figure of more parts is shown as a picture of its pixels
 ET.register_namespace("", SVG)
