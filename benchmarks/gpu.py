@@ -19,12 +19,14 @@ what a GPU does.
 
 import argparse
 import contextlib
+import functools
 import time
 from pathlib import Path
 
 import torch
 from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
 from torch.nn import functional as F
+from validation import told
 
 from promptstudy.clip.backbone import best_device, load_backbone
 from promptstudy.clip.text import TextEncoder
@@ -41,17 +43,24 @@ RUNS, MANY = 3, 15
 WAYS = ("fp32", "TF32", "bfloat16", f"{MANY} runs", "torch.compile", "CUDA graphs")
 
 
-def random_task(params, n_classes, device, runs=RUNS, images=SHOTS):
-    """Return a Task of so many classes with `images` random training images each."""
+@functools.cache
+def random_backbone(name, root, device):
+    """Return the backbone with random weights, the same on every device."""
+    torch.manual_seed(0)
+    return load_backbone(name, root=root, device=device)
+
+
+def random_task(params, n_classes, device, runs=RUNS):
+    """Return a Task of so many classes with `SHOTS` random training images each."""
     names = IMAGENET_CLASSNAMES[:n_classes]
     params = params.model_copy(update={"seeds": list(range(1, runs + 1)), "datasets": {
         NAME: DatasetParams(images="nowhere", template="a photo of a {}.")}})
+    backbone = random_backbone(params.backbone.name, params.root, device)
     torch.manual_seed(0)
-    backbone = load_backbone(params.backbone.name, root=params.root, device=device)
     encoder = TextEncoder(backbone.model, backbone.tokenizer)
     tensors = {}
     for split in SPLITS:
-        count = n_classes * images if split == "train" else n_classes
+        count = n_classes * SHOTS if split == "train" else n_classes
         generator = torch.Generator().manual_seed(0)
         tensors |= {f"{split}.labels": torch.arange(count) % n_classes,
                     f"{split}.features": torch.randn(count, encoder.dim, generator=generator)}
@@ -60,11 +69,8 @@ def random_task(params, n_classes, device, runs=RUNS, images=SHOTS):
             tensors[f"{split}.{kind}"], tensors[f"{split}.{kind}_scale"] = compact(vectors)
     pack = FeaturePack(tensors, {"dataset": NAME, "class_names": names})
     task = Task(params, pack, backbone, encoder)
-    sentences = {name: [f"A photo of a {name}, seen from side {number}."
-                        for number in range(SENTENCES)] for name in names}
-    # what a language model would have said: AAPE asks for it by another name
-    task.cached |= {("sentences",): sentences, ("references", "llm"): sentences}
-    return task
+    return told(task, {name: [f"A photo of a {name}, seen from side {number}."
+                              for number in range(SENTENCES)] for name in names})
 
 
 def trained(task, method, steps):

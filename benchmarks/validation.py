@@ -1,4 +1,7 @@
-"""What the searches for settings share: they score on validation images, never on test images."""
+"""What the searches share: they score on validation images, never on test images.
+
+And other orders of a dataset's classes, with texts for them.
+"""
 
 import pandas as pd
 import torch
@@ -53,6 +56,17 @@ def reordered(pack, order):
                               for split in SPLITS}
     return FeaturePack(tensors, pack.provenance | {
         "class_names": [pack.class_names[label] for label in order]})
+
+
+def told(task, sentences):
+    """Give a task its class descriptions, `{class name: [sentence, ...]}`, instead of a file's.
+
+    A language model's for another class (`shuffled`) are drawn from the same ones.
+    """
+    task.cached["sentences",] = sentences
+    for source in ("llm", "shuffled"):  # AAPE's names for them
+        task.cached["references", source] = sentences
+    return task
 
 
 def scored(pack, classes, predict):

@@ -120,9 +120,10 @@ def placed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _faults(row, datasets, sources):
     """Say what is wrong with the fields of one line."""
-    accuracy = row["metric"] == "top1" or row["metric"].startswith("recall@")
+    share = row["metric"] in ("top1", "accuracy") or row["metric"].startswith("recall@")
     try:
-        if accuracy and not 0 <= float(row["value"]) <= 100:
+        value = float(row["value"])
+        if share and not 0 <= value <= 100:
             yield f"{row['value']} is not a percentage"
     except ValueError:
         yield f"value {row['value']!r} is not a number"
