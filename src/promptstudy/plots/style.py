@@ -33,8 +33,7 @@ SVG = "http://www.w3.org/2000/svg"
 # What parts the texts of a line's points in its `gid`; a line break would not survive XML.
 TIPS = "\u2029"
 NUMBER = re.compile(r"\d+\.\d{3,}")  # more digits than a screen can show
-# to a marker, a clip path or the marker of a scatter plot
-REFERENCE = re.compile(r"#([mp][0-9a-f]{10}|C\d+_[0-9a-f]+_[0-9a-f]{10})\b")
+REFERENCE = re.compile(r"#([\w.-]+)")  # to a marker or a clip path, unless it is a colour
 FONT = re.compile(r"font-family:[^;]+;")
 LARGEST_SVG = 120_000  # characters; a figure of more parts is shown as a picture of its pixels
 ET.register_namespace("", SVG)
@@ -128,7 +127,9 @@ def _svg(figure, alt):
                    metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     root = ET.fromstring(file.getvalue())
     own = "f" + hashlib.sha256(file.getvalue().encode()).hexdigest()[:6]
-    wanted = dict.fromkeys(REFERENCE.findall(file.getvalue()))  # other ids serve nobody
+    ids = {node.get("id") for node in root.iter()}
+    wanted = dict.fromkeys(name for name in REFERENCE.findall(file.getvalue())
+                           if name in ids)  # other ids serve nobody
     names = {name: f"{own}-{number}" for number, name in enumerate(wanted)}  # unique in a page
     for node in root.iter():
         name = node.attrib.pop("id", "")
@@ -136,7 +137,8 @@ def _svg(figure, alt):
             for point, text in zip(node.iter(f"{{{SVG}}}use"), name[1:].split(TIPS), strict=True):
                 ET.SubElement(point, f"{{{SVG}}}title").text = text
         for key, value in node.attrib.items():
-            node.set(key, REFERENCE.sub(lambda found: f"#{names[found[1]]}", _shortened(value)))
+            node.set(key, REFERENCE.sub(lambda found: f"#{names.get(found[1], found[1])}",
+                                        _shortened(value)))
         if name in names:
             node.set("id", names[name])
         styles = {child.get("style") for child in node}
